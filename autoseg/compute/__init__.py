@@ -1,0 +1,1 @@
+"""What machines can do: devices, and work over cases."""

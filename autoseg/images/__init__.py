@@ -1,0 +1,1 @@
+"""What voxels can do: files, grids, intensities, measures."""

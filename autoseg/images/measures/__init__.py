@@ -1,0 +1,1 @@
+"""Two label maps -> figures: pure functions of arrays."""

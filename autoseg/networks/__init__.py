@@ -1,0 +1,1 @@
+"""What tensors can do: networks, losses, augmentation, one training step, whole-image inference."""

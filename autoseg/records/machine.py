@@ -1,0 +1,35 @@
+"""What a machine can do."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from autoseg.records.record import Record
+
+
+class DeviceProfile(Record):
+    """The device that a plan is made for.
+
+    Attributes:
+        kind: `cuda`, `mps` or `cpu`.
+        name: As the driver or the processor calls itself.
+        memory_gb: What a plan may count on: the card's memory, or what `--memory-gb` says; 8 on a CPU.
+        fast_bfloat16: Whether bfloat16 is computed in hardware (AMX or AVX512-BF16 on a CPU), probed.
+        threads: Threads that a CPU computes with; 0 where it does not matter.
+    """
+
+    kind: Literal["cuda", "mps", "cpu"]
+    name: str
+    memory_gb: float
+    fast_bfloat16: bool
+    threads: int = 0
+
+    def budget_bytes(self) -> float:
+        """Return the bytes that one training step may hold.
+
+        On a card 0.85 of the memory less 1 GB (context, workspaces, fragmentation); on a CPU all of the nominal
+        memory, because nothing but the step was counted into it.
+        """
+        if self.kind == "cpu":
+            return self.memory_gb * 2**30
+        return 0.85 * self.memory_gb * 2**30 - 2**30

@@ -1,0 +1,282 @@
+"""Presets written by people, plans written by code, and the reasons in between."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import JsonValue
+
+from autoseg.records.dataset import Channel, Correction
+from autoseg.records.geometry import Shape, Triple
+from autoseg.records.labels import Labels
+from autoseg.records.machine import DeviceProfile
+from autoseg.records.record import Record
+
+
+class Augmentation(Record):
+    """Probability and range of each random change; ranges are (low, high), angles in degrees."""
+
+    rotation_probability: float = 0.2
+    rotation_degrees: float = 30.0
+    scaling_probability: float = 0.2
+    scaling_range: tuple[float, float] = (0.7, 1.4)
+    mirror_probability: float = 0.5
+    noise_probability: float = 0.1
+    noise_variance: tuple[float, float] = (0.0, 0.1)
+    blur_probability: float = 0.2
+    blur_sigma: tuple[float, float] = (0.5, 1.0)
+    brightness_probability: float = 0.15
+    brightness_range: tuple[float, float] = (0.75, 1.25)
+    contrast_probability: float = 0.15
+    contrast_range: tuple[float, float] = (0.75, 1.25)
+    low_resolution_probability: float = 0.25
+    low_resolution_range: tuple[float, float] = (0.5, 1.0)
+    gamma_probability: float = 0.3
+    inverted_gamma_probability: float = 0.1
+    gamma_range: tuple[float, float] = (0.7, 1.5)
+    previous_morphology_probability: float = 0.4
+    previous_removal_probability: float = 0.2
+
+
+class Recipe(Record):
+    """How a network is trained: every key is fixed by a preset and may be changed with `--set` at training.
+
+    Attributes:
+        optimizer: `sgd` (Nesterov), `adamw` or `adam`.
+        schedule: `polynomial` (power 0.9), `cosine`, or `warmup_stable_decay`; every one starts with the warm-up.
+        warmup_fraction: Share of the steps in which the rate rises linearly from 0.
+        decay_fraction: Share of the steps over which `warmup_stable_decay` anneals to 0.
+        epochs: Full length, where no budget is given.
+        steps_per_epoch: Steps between two validations and log lines.
+        foreground_fraction: Share of each batch centred on a foreground voxel (at least one sample).
+        loss: `dice_ce` (regions: Dice + BCE), `dice_focal`, `dice_topk`, `ce`.
+        batch_dice: Dice over the batch at once rather than per sample; None lets the planner decide.
+        deep_supervision: Whether coarser outputs are supervised too.
+        ema_decay: Decay of the moving average of the weights, 0 for none. The average is what predicts.
+        precision: `auto` measures, or `float32`, `bfloat16`, `float16`.
+    """
+
+    optimizer: Literal["sgd", "adamw", "adam"] = "sgd"
+    learning_rate: float = 1e-2
+    momentum: float = 0.99
+    weight_decay: float = 3e-5
+    clip: float = 12.0
+    schedule: Literal["polynomial", "cosine", "warmup_stable_decay"] = "polynomial"
+    warmup_fraction: float = 0.0
+    decay_fraction: float = 0.3
+    epochs: int = 1000
+    steps_per_epoch: int = 250
+    foreground_fraction: float = 0.34
+    loss: Literal["dice_ce", "dice_focal", "dice_topk", "ce"] = "dice_ce"
+    batch_dice: bool | None = None
+    deep_supervision: bool = True
+    ema_decay: float = 0.0
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    augmentation: Augmentation = Augmentation()
+
+
+class NetworkPreset(Record):
+    """What a preset says of its network; the planner adds what follows from the data.
+
+    Attributes:
+        kind: A kind of `autoseg.networks.catalog`.
+        dimensions: Which configurations it can make: "2d", "3d".
+        features: Of the first stage; they double from stage to stage.
+        max_features_2d, max_features_3d: Where doubling ends.
+        blocks: Convolutions (plain) or residual blocks a stage, encoder; the last number repeats.
+        decoder_blocks: Convolutions a stage, decoder.
+        max_stages: At most this many resolutions; 0 means no bound.
+        arguments: Anything else that the network takes, plain JSON.
+    """
+
+    kind: str
+    dimensions: tuple[Literal["2d", "3d"], ...] = ("2d", "3d")
+    features: int = 32
+    max_features_2d: int = 512
+    max_features_3d: int = 320
+    blocks: tuple[int, ...] = (2,)
+    decoder_blocks: int = 2
+    max_stages: int = 0
+    arguments: dict[str, JsonValue] = {}
+
+
+class PlanningPreset(Record):
+    """Bounds that a preset sets to the planner.
+
+    Attributes:
+        min_batch: No patch is chosen for which this batch does not fit.
+        max_batch: No batch is larger, however much memory there is.
+        voxel_fraction: A batch holds at most this share of the data set's voxels.
+        patch_shape, batch_size, spacing_mm: By hand: (z, y, x) or a number; None lets the rules decide.
+        conformance: Plan with nnU-Net's element counts instead of measured memory, `(elements_3d, elements_2d)` at
+            8 GB; only tests use it.
+    """
+
+    min_batch: int = 2
+    max_batch: int = 4096
+    voxel_fraction: float = 0.05
+    patch_shape: Shape | None = None
+    batch_size: int | None = None
+    spacing_mm: Triple | None = None
+    conformance: tuple[float, float] | None = None
+
+
+class Preset(Record):
+    """What works everywhere: a network family and how it is trained; written by people as TOML."""
+
+    name: str
+    about: str
+    network: NetworkPreset
+    recipe: Recipe = Recipe()
+    planning: PlanningPreset = PlanningPreset()
+
+
+class Architecture(Record):
+    """A network to the last number, as plain data.
+
+    Attributes:
+        kind: A kind of `autoseg.networks.catalog`.
+        dimensions: 2 (tensors are (B, C, Y, X)) or 3 (tensors are (B, C, Z, Y, X)).
+        input_channels: Image channels, and one a structure of the previous stage in a cascade.
+        output_channels: `Labels.output_channels`.
+        deep_supervision: Whether training returns coarser outputs too, finest first.
+        checkpointing: Whether activations are recomputed in the backward pass.
+        arguments: Of the kind: strides and kernels per stage as [z, y, x] ([y, x] in 2D), features, blocks ...
+    """
+
+    kind: str
+    dimensions: Literal[2, 3]
+    input_channels: int
+    output_channels: int
+    deep_supervision: bool = True
+    checkpointing: bool = False
+    arguments: dict[str, JsonValue]
+
+
+class Normalization(Record):
+    """How one channel becomes network input.
+
+    Attributes:
+        kind: `ct` (clip to [lower, upper], then subtract mean, divide by std), `zscore` (per case; inside the
+            non-zero mask when `masked`), `minmax`, `rgb` (divide by 255), `none`.
+    """
+
+    channel: str
+    kind: Literal["ct", "zscore", "minmax", "rgb", "none"]
+    masked: bool = False
+    lower: float = 0.0
+    upper: float = 0.0
+    mean: float = 0.0
+    std: float = 1.0
+
+
+class MemoryEstimate(Record):
+    """Peak of one training step as measured by a dry run.
+
+    Attributes:
+        peak_bytes: Parameters, gradients, optimiser state, activations and inputs at the worst moment.
+        parameters: Trainable numbers.
+        step_flops: Floating-point operations of one step at the planned patch and batch.
+        points: What was measured: (patch z, y, x, batch, bytes).
+    """
+
+    peak_bytes: int
+    parameters: int
+    step_flops: float
+    points: tuple[tuple[int, int, int, int, int], ...] = ()
+
+
+class Previous(Record):
+    """The stage whose prediction a cascade's second stage takes as extra input channels (one-hot structures)."""
+
+    configuration: str
+
+
+class Configuration(Record):
+    """One way to train on the data set. Shapes and spacings are in network order (after `axis_order`).
+
+    Attributes:
+        name: `<preset>_2d`, `<preset>_3d`, `<preset>_3d_lowres`, `<preset>_3d_cascade`.
+        axis_order: Which axis of the canonical (z, y, x) array becomes the network's first, second, third.
+        spacing_mm: Target; None on an axis where every case keeps its own (first axis in 2D).
+        patch_shape: (z, y, x); z = 1 in 2D.
+        median_shape: Of the cases at the target spacing.
+        anisotropic_axis: The axis (0) that is resampled by itself, nearest; None when spacings are alike.
+        mirror_axes: Axes of the patch that training and prediction flip (0 z, 1 y, 2 x).
+        batch_dice: Dice over the batch at once rather than per sample.
+        data_key: Configurations with equal keys share their preprocessed cases.
+    """
+
+    name: str
+    preset: str
+    axis_order: tuple[int, int, int]
+    spacing_mm: tuple[float | None, float, float]
+    patch_shape: Shape
+    median_shape: Shape
+    batch_size: int
+    normalizations: tuple[Normalization, ...]
+    mirror_axes: tuple[int, ...]
+    batch_dice: bool
+    architecture: Architecture
+    recipe: Recipe
+    memory: MemoryEstimate
+    previous: Previous | None = None
+    data_key: str
+
+    @property
+    def dimensions(self) -> int:
+        """2 or 3."""
+        return self.architecture.dimensions
+
+
+class Decision(Record):
+    """What was decided, the value, and why, with the numbers behind it. `what` is `<configuration>.<field>`."""
+
+    what: str
+    value: str
+    because: str
+
+
+class LineupEntry(Record):
+    """One configuration of the line-up and its share of a training budget (shares add up to 1)."""
+
+    configuration: str
+    share: float
+
+
+class Plan(Record):
+    """Everything needed to preprocess, train and predict; carries labels, channels and corrections along.
+
+    Attributes:
+        name: The plan's folder; `default` unless `--plan` says otherwise.
+        configurations: All that were planned.
+        lineup: Those worth training, in order (a cascade after its first stage).
+    """
+
+    schema_version: Literal[1] = 1
+    name: str
+    dataset: str
+    presets: tuple[str, ...]
+    device: DeviceProfile
+    channels: tuple[Channel, ...]
+    labels: Labels
+    corrections: tuple[Correction, ...]
+    configurations: tuple[Configuration, ...]
+    lineup: tuple[LineupEntry, ...]
+    decisions: tuple[Decision, ...]
+    fingerprint_digest: str
+    version: str
+
+    def configuration(self, name: str) -> Configuration:
+        """Return the configuration with this name.
+
+        Raises:
+            UsageError: There is none; the message lists those there are.
+        """
+        from autoseg.records.errors import UsageError
+
+        for configuration in self.configurations:
+            if configuration.name == name:
+                return configuration
+        there = ", ".join(item.name for item in self.configurations)
+        raise UsageError(f"plan {self.name} has no configuration {name!r}", fix=f"It has: {there}.")

@@ -1,0 +1,161 @@
+"""What training, prediction and evaluation leave behind."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from autoseg.records.record import Record
+
+
+class ModelId(Record):
+    """Which model: everything that tells one training run from another.
+
+    Attributes:
+        variant: Name of a set of `--set` changes; `base` when there is none.
+        fold: "0", "1", ... or "all".
+    """
+
+    dataset: str
+    plan: str
+    configuration: str
+    variant: str = "base"
+    seed: int = 0
+    fold: str
+
+    def key(self) -> str:
+        """Return a short name for people and tables: plan/configuration/variant/seed/fold."""
+        return f"{self.candidate()}/fold_{self.fold}"
+
+    def candidate(self) -> str:
+        """Return the name shared by the folds of one model: plan/configuration/variant_s<seed>."""
+        return f"{self.plan}/{self.configuration}/{self.variant}_s{self.seed}"
+
+
+class RunRecord(Record):
+    """What was resolved once, before the first step; resuming obeys it.
+
+    Attributes:
+        model: Whose run it is.
+        configuration_digest: Digest of the Configuration, `--set` changes included; another one refuses to resume.
+        cases_digest: Digest of the preprocessed cases' markers; another one refuses to resume.
+        settings: The `--set` changes, key -> value as typed.
+        steps: In the whole run.
+        batch_size: The plan's, unless memory forced a smaller one (then `batch_reason` says so).
+        precision, memory_format, compiled, threads: As measured fastest.
+        step_seconds: Measured before the first step.
+        budget_seconds: The wall time that `steps` were resolved from; 0 when none was given.
+    """
+
+    schema_version: Literal[1] = 1
+    model: ModelId
+    configuration_digest: str
+    cases_digest: str
+    settings: dict[str, str] = {}
+    steps: int
+    batch_size: int
+    batch_reason: str = ""
+    precision: Literal["float32", "bfloat16", "float16"]
+    memory_format: Literal["contiguous", "channels_last"]
+    compiled: bool
+    threads: int
+    step_seconds: float
+    budget_seconds: float = 0.0
+    version: str
+
+
+class StructureScore(Record):
+    """How well one structure (or region) of one case was segmented; nan = nothing to score.
+
+    Attributes:
+        dice, iou, precision, recall, surface_dice: 0 to 1.
+        hd95_mm: Maximum of the two sides' 95th percentiles, in mm; infinite when exactly one side is empty.
+        surface_dice_tolerance_mm: Distance that still counted as agreement.
+    """
+
+    structure: str
+    dice: float
+    iou: float
+    precision: float
+    recall: float
+    hd95_mm: float
+    surface_dice: float
+    surface_dice_tolerance_mm: float
+    truth_ml: float
+    predicted_ml: float
+
+
+class CaseScore(Record):
+    """The scores of one case. `missing` = there was no prediction: every structure counts as failed."""
+
+    case: str
+    structures: tuple[StructureScore, ...]
+    missing: bool = False
+
+
+class Evaluation(Record):
+    """Scores of one model, one candidate over its folds, or an ensemble.
+
+    Attributes:
+        members: Names of what was evaluated (`ModelId.key()` or `.candidate()`).
+        scores: One a case.
+        inputs_digest: Digest of what produced it, to know when it is stale.
+    """
+
+    schema_version: Literal[1] = 1
+    members: tuple[str, ...]
+    scores: tuple[CaseScore, ...]
+    inputs_digest: str = ""
+
+    def mean_dice(self) -> float:
+        """Return the mean over structures of the mean over cases of Dice, nan left out; nan when nothing counts."""
+        by_structure: dict[str, list[float]] = {}
+        for score in self.scores:
+            for item in score.structures:
+                if item.dice == item.dice:
+                    by_structure.setdefault(item.structure, []).append(item.dice)
+        means = [sum(values) / len(values) for values in by_structure.values()]
+        return sum(means) / len(means) if means else float("nan")
+
+
+class PostprocessingStep(Record):
+    """One cleaning step for one structure: `keep_largest`, `drop_below` (value in mm3) or `fill_holes`."""
+
+    structure: str
+    kind: Literal["keep_largest", "drop_below", "fill_holes"]
+    value: float = 0.0
+
+
+class Candidate(Record):
+    """One thing that selection looked at, chosen or not."""
+
+    members: tuple[str, ...]
+    weights: tuple[float, ...]
+    mean_dice: float
+    step: int
+    chosen: bool
+    because: str
+
+
+class EnsembleChoice(Record):
+    """What predicts new scans.
+
+    Attributes:
+        members: Candidate names (`ModelId.candidate()`); every fold that was trained takes part.
+        weights: One a member, adding up to 1.
+        folds: Folds that were trained for every member.
+        postprocessing: Applied in order to the merged labels.
+        candidates: Everything that was looked at; the losers are kept too.
+        mean_dice: Pooled out-of-fold, after post-processing.
+        notes: What is missing (folds, members), for people.
+    """
+
+    schema_version: Literal[1] = 1
+    plan: str
+    members: tuple[str, ...]
+    weights: tuple[float, ...]
+    folds: tuple[str, ...]
+    postprocessing: tuple[PostprocessingStep, ...] = ()
+    candidates: tuple[Candidate, ...] = ()
+    mean_dice: float
+    inputs_digest: str = ""
+    notes: tuple[str, ...] = ()

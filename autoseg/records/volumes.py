@@ -1,0 +1,94 @@
+"""Records that hold arrays: images, label maps, and a case as a network sees it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from autoseg.records.geometry import Box, Grid
+from autoseg.records.record import Record
+
+
+@dataclass(frozen=True)
+class Image:
+    """All channels of one scan on one grid.
+
+    Attributes:
+        array: float32, (C, Z, Y, X), finite.
+        grid: Where the voxels lie.
+        valid: Bool, (C, Z, Y, X): False where a channel was padded outside its own field of view; None when every
+            voxel was measured.
+        notes: What was done to it or is odd about it, for people.
+    """
+
+    array: np.ndarray
+    grid: Grid
+    valid: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LabelMap:
+    """Inside values (0 background, 1..K structures, K + 1 ignored) on one grid; uint8, or int16 when K > 250."""
+
+    array: np.ndarray
+    grid: Grid
+
+
+class Passage(Record):
+    """The way of a scan to the network's grid; read backwards it brings a prediction home.
+
+    `original` -(axes permuted and flipped)-> `oriented` -(cut to `crop`)-> -(resampled)-> `network`.
+    The three grids determine every step: the first is the one signed permutation between two directions, the last
+    is a resize of `crop.shape` to `network.shape` with equal outer edges.
+    """
+
+    original: Grid
+    oriented: Grid
+    crop: Box
+    network: Grid
+
+
+@dataclass(frozen=True)
+class PreprocessedCase:
+    """One case as the network sees it; arrays are NumPy arrays, or blosc2 arrays that read the window asked for.
+
+    Attributes:
+        id: The case.
+        image: float32, (C, Z, Y, X), normalised, on `passage.network`.
+        labels: Inside values, (Z, Y, X), or None in prediction.
+        previous: Inside values that the previous stage predicted, (Z, Y, X), or None where there is no such stage.
+        passage: The way here and back.
+        positions: Inside value -> int32 (n, 3) array of voxel indices (z, y, x) that carry it; a sample of at most
+            10,000 a value, drawn with a seed keyed by the case; values without a voxel are missing.
+        annotated: Inside values that were annotated in this case (all of 1..K, or fewer).
+    """
+
+    id: str
+    image: Any
+    labels: Any
+    previous: Any
+    passage: Passage
+    positions: dict[int, np.ndarray] = field(default_factory=dict)
+    annotated: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What was predicted for one scan, in the scan's own geometry.
+
+    Attributes:
+        case: Its id.
+        labels: Inside values (softmax) or painted region values, on the original grid.
+        members: Digest-free names of the models that took part (`ModelId.key()`).
+        probabilities: float32, (K, Z, Y, X) on the original grid, or None when not asked for.
+        seconds: Wall time for reading, computing and export.
+    """
+
+    case: str
+    labels: LabelMap
+    members: tuple[str, ...]
+    probabilities: np.ndarray | None = None
+    seconds: float = 0.0

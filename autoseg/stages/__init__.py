@@ -1,0 +1,1 @@
+"""The method, one stage a room; a stage imports only stages upstream of it."""

@@ -1,0 +1,338 @@
+"""Where every record lies: data set name -> path, and how a file comes to be there whole or not at all.
+
+The tree below the workspace's root (`--root`, else `$AUTOSEG_ROOT`, else `./autoseg_data`)::
+
+    <dataset>/
+      dataset.json                              Dataset: what was imported, folds, corrections
+      check.json                                CheckReport: every problem found
+      fingerprint.json                          Fingerprint
+      plans/<plan>/plan.json                    Plan; forecast.json beside it: expected times, no part of its digest
+      preprocessed/<data key>/<case>.json       CaseMarker: the case is complete; digest of its inputs, passage
+      preprocessed/<data key>/<case>.image.b2nd     float32 (C, Z, Y, X)
+      preprocessed/<data key>/<case>.labels.b2nd    inside values (Z, Y, X)
+      preprocessed/<data key>/<case>.positions.npz  voxel indices per value
+      models/<plan>/<configuration>/<variant>_s<seed>/fold_<k>/
+        lock                                    who trains here: host, process, since when
+        run.json                                RunRecord: resolved before the first step
+        checkpoint.{a,b}.safetensors            the last two checkpoints (weights, averages, optimiser state)
+        history.jsonl  history.csv  curves.png  a line an epoch
+        model.safetensors  model.json           TrainedModel: present only when the run has ended
+        held_out/<case>.b2nd  <case>.json       probabilities on the network's grid, and the way home
+        evaluation.json  scores.csv             Evaluation of the held-out cases
+      ensemble/<plan>/choice.json               EnsembleChoice
+      ensemble/<plan>/evaluation.json scores.csv    Evaluation of the choice, pooled out of fold
+      ensemble/<plan>/predictions/<case>.nii.gz the choice's out-of-fold label maps
+      report/<plan>/report.html                 opens anywhere, offline
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from autoseg.records.dataset import Dataset, check_name
+from autoseg.records.errors import DataError, ResourceError, UsageError
+from autoseg.records.fingerprint import Fingerprint
+from autoseg.records.plan import Plan
+from autoseg.records.record import Record
+from autoseg.records.results import EnsembleChoice, Evaluation, ModelId
+
+R = TypeVar("R", bound=Record)
+
+
+class Workspace:
+    """The paths of one data set's records, and how they are read and written."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    @classmethod
+    def locate(cls, dataset: str, root: str | os.PathLike[str] | None = None) -> Workspace:
+        """Return the workspace of `dataset`, a name below the root or a path to its folder.
+
+        Raises:
+            DataError: The name is not safe.
+        """
+        looks_like_path = os.sep in dataset or dataset in {".", ".."}
+        if looks_like_path:
+            return cls(Path(dataset).expanduser().resolve())
+        return cls(workspace_root(root) / check_name(dataset, what="data set name"))
+
+    @property
+    def name(self) -> str:
+        """The data set's name."""
+        return self.folder.name
+
+    @property
+    def dataset_file(self) -> Path:
+        """Where the Dataset lies."""
+        return self.folder / "dataset.json"
+
+    @property
+    def fingerprint_file(self) -> Path:
+        """Where the Fingerprint lies."""
+        return self.folder / "fingerprint.json"
+
+    @property
+    def check_file(self) -> Path:
+        """Where the report of the last check lies."""
+        return self.folder / "check.json"
+
+    def plan_file(self, plan: str) -> Path:
+        """Where a Plan lies."""
+        return self.folder / "plans" / check_name(plan, what="plan name") / "plan.json"
+
+    def preprocessed(self, data_key: str) -> Path:
+        """The folder of the cases that were preprocessed in one way."""
+        return self.folder / "preprocessed" / data_key
+
+    def model(self, model: ModelId) -> Path:
+        """The folder of one training run."""
+        candidate = check_name(f"{model.variant}_s{model.seed}", what="variant")
+        return self.folder / "models" / model.plan / model.configuration / candidate / f"fold_{model.fold}"
+
+    def ensemble(self, plan: str) -> Path:
+        """The folder of a plan's ensemble."""
+        return self.folder / "ensemble" / plan
+
+    def report_file(self, plan: str) -> Path:
+        """Where a plan's report lies."""
+        return self.folder / "report" / plan / "report.html"
+
+    def dataset(self) -> Dataset:
+        """Return the imported data set.
+
+        Raises:
+            UsageError: Nothing was imported under this name; the message lists what there is.
+        """
+        if not self.dataset_file.exists():
+            there = sorted(p.parent.name for p in self.folder.parent.glob("*/dataset.json"))
+            raise UsageError(
+                f"no data set {self.name!r} in {self.folder.parent}",
+                fix=(f"There are: {', '.join(there)}. " if there else "")
+                + f"Import one with `autoseg import FOLDER --as {self.name}`.",
+                code="no_dataset",
+            )
+        return read_record(self.dataset_file, Dataset)
+
+    def fingerprint(self) -> Fingerprint:
+        """Return the fingerprint.
+
+        Raises:
+            UsageError: It was not measured yet.
+        """
+        return read_record(self.fingerprint_file, Fingerprint, missing="Run `autoseg plan_and_preprocess` first.")
+
+    def plan(self, name: str = "default") -> Plan:
+        """Return a plan by name.
+
+        Raises:
+            UsageError: It does not exist; the message lists those that do.
+        """
+        there = sorted(p.parent.name for p in (self.folder / "plans").glob("*/plan.json"))
+        fix = f"There are: {', '.join(there)}." if there else f"Run `autoseg plan_and_preprocess -d {self.name}`."
+        return read_record(self.plan_file(name), Plan, missing=fix)
+
+    def choice(self, plan: str = "default") -> EnsembleChoice:
+        """Return the ensemble that was chosen for a plan.
+
+        Raises:
+            UsageError: None was chosen yet.
+        """
+        fix = f"Run `autoseg ensemble -d {self.name}` first."
+        return read_record(self.ensemble(plan) / "choice.json", EnsembleChoice, missing=fix)
+
+    def evaluation(self, model: ModelId) -> Evaluation:
+        """Return the scores of one model on its held-out cases.
+
+        Raises:
+            UsageError: It has none yet.
+        """
+        return read_record(self.model(model) / "evaluation.json", Evaluation, missing="Train the model first.")
+
+    def trained(self, plan: str | None = None) -> tuple[ModelId, ...]:
+        """Return every model whose training has ended, in the order of their names."""
+        found = []
+        for marker in sorted((self.folder / "models").glob("*/*/*/fold_*/model.json")):
+            fold, candidate, configuration, plan_name = (p.name for p in list(marker.parents)[:4])
+            variant, _, seed = candidate.rpartition("_s")
+            if plan in (None, plan_name):
+                found.append(
+                    ModelId(
+                        dataset=self.name,
+                        plan=plan_name,
+                        configuration=configuration,
+                        variant=variant,
+                        seed=int(seed),
+                        fold=fold.removeprefix("fold_"),
+                    )
+                )
+        return tuple(found)
+
+
+def workspace_root(root: str | os.PathLike[str] | None = None) -> Path:
+    """Return the folder that holds all data sets: `root`, else `$AUTOSEG_ROOT`, else `./autoseg_data`."""
+    return Path(root or os.environ.get("AUTOSEG_ROOT") or "autoseg_data").expanduser().resolve()
+
+
+def plans_folder() -> Path:
+    """Return the folder of presets and reference plans: inside an installed package, beside it in a checkout.
+
+    Raises:
+        ResourceError: It is in neither place: the installation is damaged.
+    """
+    package = Path(__file__).resolve().parent
+    for folder in (package / "plans", package.parent / "plans"):
+        if (folder / "presets").is_dir():
+            return folder
+    raise ResourceError(
+        "the presets are missing from the installation", file=package / "plans", fix="Reinstall autoseg."
+    )
+
+
+def read_record(path: Path, kind: type[R], *, missing: str = "") -> R:
+    """Return the record stored at `path`.
+
+    Raises:
+        UsageError: There is no such file; `missing` says what to do.
+        DataError: The file is damaged or of another version.
+    """
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError:
+        raise UsageError(f"there is no {kind.__name__} yet", file=path, fix=missing, code="missing_record") from None
+    return kind.parse(text, file=str(path))
+
+
+def write_record(path: Path, record: Record) -> None:
+    """Write a record so that it is there whole or not at all."""
+    write_bytes(path, record.to_json().encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write `content` so that the file is there whole or not at all."""
+    with writing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path` and move it there once the block ends without an error.
+
+    The content reaches the disk before the name does, so a power cut leaves the old file or the new one. The
+    temporary name keeps the suffixes, because many writers choose the format by them.
+
+    Raises:
+        ResourceError: The disk is full or the folder cannot be written; the old file stays.
+    """
+    suffix = "".join(path.suffixes[-2:])
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".tmp-", suffix=suffix, dir=path.parent)
+        os.close(handle)
+        os.chmod(name, 0o666 & ~_umask())
+        temporary = Path(name)
+        yield temporary
+        with open(temporary, "rb") as stream:
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and error.filename not in (None, str(temporary), str(path)):
+            raise
+        raise ResourceError(
+            f"cannot be written: {error.strerror or error}",
+            file=path,
+            fix="Free some space or choose a folder that can be written, then run the same command again.",
+            code="cannot_write",
+        ) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock while the block runs, so that two runs never write into one folder.
+
+    A lock whose process is gone from this host is taken over. Within a network file system the holder is named by
+    host and process.
+
+    Raises:
+        ResourceError: Another run holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "lock"
+    mine = json.dumps({"host": socket.gethostname(), "process": os.getpid(), "since": time.time()})
+    while True:
+        try:
+            handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+        except FileExistsError:
+            _take_over_or_raise(path)
+            continue
+        with os.fdopen(handle, "w") as stream:
+            stream.write(mine)
+        break
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _take_over_or_raise(path: Path) -> None:
+    try:
+        holder = json.loads(path.read_text())
+        host, process, since = str(holder["host"]), int(holder["process"]), float(holder["since"])
+    except FileNotFoundError:
+        return
+    except (ValueError, KeyError, TypeError):
+        # Written by a run that was killed between creating and filling it; give a live one a moment.
+        if time.time() - path.stat().st_mtime > 5:
+            path.unlink(missing_ok=True)
+        time.sleep(0.1)
+        return
+    if host == socket.gethostname() and not _alive(process):
+        path.unlink(missing_ok=True)
+        return
+    minutes = (time.time() - since) / 60
+    raise ResourceError(
+        f"another run has been working here for {minutes:.0f} minutes (host {host}, process {process})",
+        file=path.parent,
+        fix=f"Wait for it, or remove {path} if it is gone.",
+        code="locked",
+    )
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _umask() -> int:
+    value = os.umask(0)
+    os.umask(value)
+    return value
+
+
+def inside(root: Path, path: str | os.PathLike[str]) -> Path:
+    """Return `root / path` if it stays below `root`.
+
+    Raises:
+        DataError: It leads outside.
+    """
+    full = (root / path).resolve()
+    if not full.is_relative_to(root.resolve()):
+        raise DataError(f"leads outside of {root}", file=path, fix="Use a path below that folder.", code="unsafe_path")
+    return full
