@@ -4,7 +4,26 @@ from __future__ import annotations
 
 from typing import Literal
 
+from autoseg.records.plan import Configuration
 from autoseg.records.record import Record
+from autoseg.records.volumes import Passage
+
+
+class CaseMarker(Record):
+    """Stands beside a preprocessed case and says that it is complete.
+
+    Attributes:
+        inputs_digest: Digest of the case's sources (path, size, time of change), the corrections and everything in
+            the configuration that preprocessing reads; another one means that the case must be done again.
+        files: Name -> SHA-256 of each array file beside the marker.
+    """
+
+    case: str
+    inputs_digest: str
+    files: dict[str, str]
+    annotated: tuple[int, ...]
+    passage: Passage
+    voxels: tuple[int, ...]
 
 
 class ModelId(Record):
@@ -60,6 +79,26 @@ class RunRecord(Record):
     threads: int
     step_seconds: float
     budget_seconds: float = 0.0
+    version: str
+
+
+class TrainedModel(Record):
+    """Stands beside the weights of a finished run; with them, all that prediction needs besides the plan.
+
+    Attributes:
+        plan_digest: Of the plan that it was trained under.
+        weights_sha256: Of `model.safetensors`.
+        configuration: The plan's, with the run's `--set` changes.
+        seconds: Wall time of training, all pieces of a resumed run together.
+    """
+
+    schema_version: Literal[1] = 1
+    model: ModelId
+    plan_digest: str
+    weights_sha256: str
+    steps: int
+    seconds: float
+    configuration: Configuration
     version: str
 
 
