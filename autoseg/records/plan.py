@@ -121,6 +121,24 @@ class PlanningPreset(Record):
     conformance: tuple[float, float] | None = None
 
 
+class ShortBudget(Record):
+    """What a preset changes when a run's budget allows too few steps for the full recipe.
+
+    A narrow network that sees more samples and a rate that falls soon win there.
+
+    Attributes:
+        steps_below: The change applies when a run has fewer steps than this.
+        min_steps: Batch, then patch, shrink until a run has at least so many steps.
+        features: Of the first stage.
+        recipe: Instead of the preset's.
+    """
+
+    steps_below: int = 20_000
+    min_steps: int = 1500
+    features: int
+    recipe: Recipe
+
+
 class Preset(Record):
     """What works everywhere: a network family and how it is trained; written by people as TOML."""
 
@@ -129,6 +147,7 @@ class Preset(Record):
     network: NetworkPreset
     recipe: Recipe = Recipe()
     planning: PlanningPreset = PlanningPreset()
+    short: ShortBudget | None = None
 
 
 class Architecture(Record):
