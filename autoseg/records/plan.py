@@ -270,6 +270,7 @@ class Plan(Record):
         name: The plan's folder; `default` unless `--plan` says otherwise.
         configurations: All that were planned.
         lineup: Those worth training, in order (a cascade after its first stage).
+        inputs_digest: Digest of all that the planner was given, so that `run` plans again only when that changed.
     """
 
     schema_version: Literal[1] = 1
@@ -284,6 +285,7 @@ class Plan(Record):
     lineup: tuple[LineupEntry, ...]
     decisions: tuple[Decision, ...]
     fingerprint_digest: str
+    inputs_digest: str = ""
     version: str
 
     def configuration(self, name: str) -> Configuration:

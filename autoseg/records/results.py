@@ -82,6 +82,20 @@ class RunRecord(Record):
     version: str
 
 
+class StoredField(Record):
+    """Stands beside the probabilities that a model gave a held-out case, and tells the way home.
+
+    Attributes:
+        inputs_digest: Digest of the weights and of the case's sources; another one means predict again.
+    """
+
+    case: str
+    member: str
+    passage: Passage
+    inputs_digest: str
+    seconds: float
+
+
 class TrainedModel(Record):
     """Stands beside the weights of a finished run; with them, all that prediction needs besides the plan.
 

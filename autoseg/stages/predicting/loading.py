@@ -1,0 +1,69 @@
+"""From model folders to networks that are ready to predict."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from autoseg.networks import catalog, weights
+from autoseg.records.errors import DataError, UsageError
+from autoseg.records.results import TrainedModel
+from autoseg.stages.predicting.fields import Member
+from autoseg.workspace import read_record
+
+
+def load_member(folders: Sequence[Path], *, weight: float = 1.0, device: str = "cpu") -> Member:
+    """Load the trained folds of one candidate.
+
+    Args:
+        folders: One training folder a fold; each holds `model.json` and `model.safetensors`.
+        weight: The candidate's share in an ensemble.
+        device: A torch device.
+
+    Raises:
+        UsageError: A folder has no finished training.
+        DataError: The weights are not those that `model.json` speaks of, or not finite.
+    """
+    models = [read_record(folder / "model.json", TrainedModel, missing="Train this fold first.") for folder in folders]
+    if not models:
+        raise UsageError("there is no trained model", fix="Run `autoseg train` first.")
+    first = models[0]
+    for folder, other in zip(folders, models, strict=True):
+        if other.configuration.architecture != first.configuration.architecture:
+            raise DataError(
+                f"this fold was trained with another network than {folders[0]}",
+                file=folder,
+                fix="Train the folds again under one plan.",
+                code="mixed_folds",
+            )
+    networks = tuple(_network(folder, model, device) for folder, model in zip(folders, models, strict=True))
+    return Member(
+        name=first.model.candidate(),
+        keys=tuple(model.model.key() for model in models),
+        configuration=first.configuration,
+        networks=networks,
+        weight=weight,
+        digest="+".join(model.weights_sha256[:16] for model in models),
+    )
+
+
+def _network(folder: Path, model: TrainedModel, device: str) -> torch.nn.Module:
+    file = folder / "model.safetensors"
+    try:
+        found = hashlib.sha256(file.read_bytes()).hexdigest()
+    except FileNotFoundError:
+        raise DataError("the weights are missing", file=file, fix="Train this fold again.") from None
+    if found != model.weights_sha256:
+        raise DataError(
+            f"the weights have the hash {found[:12]}, but model.json speaks of {model.weights_sha256[:12]}",
+            file=file,
+            fix="Restore both files together, or train this fold again.",
+            code="hash_mismatch",
+        )
+    network = catalog.build(model.configuration.architecture)
+    tensors, _ = weights.load(file)
+    weights.load_into(network, tensors, file=file)
+    return network.to(device).eval()
