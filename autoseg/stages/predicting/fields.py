@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from autoseg.images import regrid
 from autoseg.images.regrid import Field
 from autoseg.networks import sliding_window
 from autoseg.records.errors import DataError, UserError
 from autoseg.records.plan import Configuration
-from autoseg.records.volumes import Image, LabelMap, PreprocessedCase
+from autoseg.records.volumes import Image, LabelMap, Passage, PreprocessedCase
 from autoseg.stages import preprocessing
 
 
@@ -71,33 +72,36 @@ def predict_fields(
     Raises:
         UserError: A network gave values that are not finite.
     """
-    prepared: dict[tuple[str, str | None], PreprocessedCase] = {}
+    prepared: dict[str, PreprocessedCase] = {}
     fields = []
     for member in members:
-        stage = member.configuration.previous.configuration if member.configuration.previous else None
-        key = (member.configuration.data_key, stage)
+        key = member.configuration.data_key
         if key not in prepared:
-            before = _previous(previous, stage, member) if stage else None
-            prepared[key] = preprocessing.prepare(image, before, member.configuration, case=case)
-        fields.append(_field(prepared[key], member, case, options))
+            prepared[key] = preprocessing.prepare(image, None, member.configuration, case=case)
+        array = _network_input(prepared[key], member, previous or {})
+        fields.append(Field(_logits(array, member, case, options), prepared[key].passage, member.weight))
     return fields
 
 
-def _previous(previous: Mapping[str, LabelMap] | None, stage: str, member: Member) -> LabelMap:
-    if previous is None or stage not in previous:
+def _network_input(case: PreprocessedCase, member: Member, previous: Mapping[str, LabelMap]) -> np.ndarray:
+    """Return the image, with the first stage's structures as further channels in a cascade."""
+    image = np.asarray(case.image[:], dtype=np.float32)
+    if member.configuration.previous is None:
+        return image
+    stage = member.configuration.previous.configuration
+    if stage not in previous:
         raise DataError(
             f"{member.name} needs the prediction of its first stage, {stage}",
+            case=case.id,
             fix=f"Train {stage} in every fold first.",
             code="missing_stage",
         )
-    return previous[stage]
+    count = member.configuration.architecture.input_channels - image.shape[0]
+    return np.concatenate([image, one_hot(follow(previous[stage], case.passage), count)])
 
 
-def _field(case: PreprocessedCase, member: Member, name: str, options: Options) -> Field:
+def _logits(image: np.ndarray, member: Member, case: str, options: Options) -> np.ndarray:
     configuration = member.configuration
-    image = np.asarray(case.image[:], dtype=np.float32)
-    if configuration.previous is not None:
-        image = np.concatenate([image, one_hot(np.asarray(case.labels[:]), configuration, image.shape[0])])
     try:
         logits = sliding_window.predict(
             member.networks,
@@ -110,11 +114,16 @@ def _field(case: PreprocessedCase, member: Member, name: str, options: Options) 
             device=options.device,
         )
     except UserError as error:
-        raise error.in_case(name) from None
-    return Field(array=logits.numpy(), passage=case.passage, weight=member.weight)
+        raise error.in_case(case) from None
+    return logits.numpy()
 
 
-def one_hot(labels: np.ndarray, configuration: Configuration, image_channels: int) -> np.ndarray:
-    """Return a float32 (K, Z, Y, X) array with a channel for each structure of the stage before."""
-    count = configuration.architecture.input_channels - image_channels
+def follow(label_map: LabelMap, passage: Passage) -> np.ndarray:
+    """Return a label map of the scan's geometry on the network grid that a passage leads to, (Z, Y, X)."""
+    oriented = regrid.reorient(label_map.array, passage.original, passage.oriented)
+    return regrid.resize_labels(oriented[passage.crop.slices()], passage.network.shape)
+
+
+def one_hot(labels: np.ndarray, count: int) -> np.ndarray:
+    """Return a float32 (count, Z, Y, X) array with a channel for each of the inside values 1..count."""
     return np.stack([labels == value for value in range(1, count + 1)]).astype(np.float32)

@@ -62,10 +62,12 @@ def read_stored(folder: Path, case: str, *, digest: str) -> StoredField | None:
     return marker if marker.inputs_digest == digest else None
 
 
-def stored_probabilities(folder: Path, case: str) -> Field:
-    """Return the probabilities that were kept of a held-out case, and the way home."""
+def stored_field(folder: Path, case: str, output: str) -> Field:
+    """Return what was kept of a held-out case as logits that give back its probabilities, and the way home."""
     marker = read_record(folder / f"{case}.json", StoredField, missing="Predict the held-out cases again.")
-    return Field(array=store.read_probabilities(folder / f"{case}.b2nd"), passage=marker.passage)
+    kept = np.clip(store.read_probabilities(folder / f"{case}.b2nd"), 1e-4, 1 - 1e-4)
+    logits = np.log(kept) if output == "softmax" else np.log(kept / (1 - kept))
+    return Field(array=logits.astype(np.float32), passage=marker.passage)
 
 
 def to_probabilities(logits: np.ndarray, output: str) -> np.ndarray:
