@@ -10,7 +10,6 @@ import numpy as np
 
 from autoseg.images import regrid, store
 from autoseg.images.regrid import Field
-from autoseg.records.errors import UserError
 from autoseg.records.labels import Labels
 from autoseg.records.results import StoredField
 from autoseg.records.volumes import Image, LabelMap, Prediction
@@ -49,17 +48,6 @@ def predict_held_out(
         )
         write_record(folder / f"{case}.json", marker)
         yield Prediction(case, LabelMap(array, image.grid), member.keys, seconds=seconds)
-
-
-def read_stored(folder: Path, case: str, *, digest: str) -> StoredField | None:
-    """Return the marker of a prediction that is complete and was made by these weights, else None."""
-    if not (folder / f"{case}.json").exists() or not (folder / f"{case}.b2nd").exists():
-        return None
-    try:
-        marker = read_record(folder / f"{case}.json", StoredField)
-    except UserError:
-        return None
-    return marker if marker.inputs_digest == digest else None
 
 
 def stored_field(folder: Path, case: str, output: str) -> Field:

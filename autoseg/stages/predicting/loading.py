@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 
 from autoseg.networks import catalog, weights
 from autoseg.records.errors import DataError, UsageError
+from autoseg.records.plan import Plan
 from autoseg.records.results import TrainedModel
 from autoseg.stages.predicting.fields import Member
-from autoseg.workspace import read_record
+from autoseg.workspace import Workspace, read_record
 
 
 def load_member(folders: Sequence[Path], *, weight: float = 1.0, device: str = "cpu") -> Member:
@@ -48,6 +49,39 @@ def load_member(folders: Sequence[Path], *, weight: float = 1.0, device: str = "
         weight=weight,
         digest="+".join(model.weights_sha256[:16] for model in models),
     )
+
+
+def load_ensemble(
+    work: Workspace, plan: Plan, shares: Mapping[str, float], *, device: str
+) -> tuple[list[Member], dict[str, Member]]:
+    """Load candidates with all their trained folds, and the first stages that their cascades need.
+
+    Args:
+        work: Where the models lie.
+        plan: Whose models.
+        shares: Candidate -> weight.
+        device: A torch device.
+
+    Raises:
+        UsageError: A candidate was never trained; the message lists what was.
+    """
+    folders: dict[str, list[Path]] = {}
+    for model in work.trained(plan.name):
+        folders.setdefault(model.candidate(), []).append(work.model(model))
+
+    def load(name: str, weight: float) -> Member:
+        if name not in folders:
+            there = ", ".join(folders) or "nothing yet"
+            raise UsageError(f"no model {name!r} was trained", fix=f"There is: {there}.", code="no_member")
+        return load_member(folders[name], weight=weight, device=device)
+
+    members = [load(name, share) for name, share in shares.items()]
+    stages = {}
+    for member in members:
+        if member.configuration.previous is not None:
+            stage = member.configuration.previous.configuration
+            stages[stage] = load(member.name.replace(f"/{member.configuration.name}/", f"/{stage}/"), 1.0)
+    return members, stages
 
 
 def _network(folder: Path, model: TrainedModel, device: str) -> torch.nn.Module:
