@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from autoseg import __version__
 from autoseg.compute import devices
 from autoseg.images import files
 from autoseg.images.cases import read_image
+from autoseg.phantom import write_phantom
 from autoseg.records.check import CheckReport
 from autoseg.records.dataset import Dataset
 from autoseg.records.errors import CasesFailed, DataError, UsageError, UserError
 from autoseg.records.fingerprint import Fingerprint
+from autoseg.records.labels import Labels
 from autoseg.records.plan import Configuration, Plan
+from autoseg.records.requests import PlanRequest, PredictRequest, TrainRequest
 from autoseg.records.results import CaseScore, EnsembleChoice, Evaluation, ModelId, RunRecord, TrainedModel
 from autoseg.records.volumes import LabelMap
 from autoseg.stages import (
@@ -44,46 +47,25 @@ def quiet(what: str, done: float, seconds_left: float | None) -> None:
 
 
 @dataclass(frozen=True)
-class PlanRequest:
-    """What a user may say about a plan; the rules decide everything else."""
+class DemoResult:
+    """What a demo ends with: the scores of the unseen heads, and where the report lies."""
 
-    plan: str = "default"
-    presets: tuple[str, ...] = ("unet",)
-    memory_gb: float | None = None
-    minutes: float | None = None
-    device: str | None = None
+    evaluation: Evaluation
+    summaries: tuple[evaluating.StructureSummary, ...]
+    report: Path
 
-
-@dataclass(frozen=True)
-class TrainRequest:
-    """What a user may say about training."""
-
-    plan: str = "default"
-    folds: tuple[str, ...] = ()
-    configurations: tuple[str, ...] = ()
-    variant: str = "base"
-    seed: int = 0
-    settings: dict[str, str] = field(default_factory=dict)
-    minutes: float | None = None
-    device: str | None = None
+    def as_json(self) -> dict[str, object]:
+        """Return plain JSON."""
+        return {"report": str(self.report), "evaluation": self.evaluation.model_dump(mode="json")}
 
 
-@dataclass(frozen=True)
-class PredictRequest:
-    """What a user may say about a prediction."""
-
-    plan: str = "default"
-    members: tuple[str, ...] = ()
-    device: str | None = None
-    mirror: bool = True
-    step_fraction: float = 0.5
-    resume: bool = False
-
-
-def import_dataset(source: Path, work: Workspace, options: importing.ImportOptions) -> Dataset:
+def import_dataset(
+    source: Path, work: Workspace, options: importing.ImportOptions, *, dry_run: bool = False
+) -> Dataset:
     """Recognise a folder's layout and remember where everything lies."""
     dataset = importing.import_dataset(source, work.name, options=options)
-    write_record(work.dataset_file, dataset)
+    if not dry_run:
+        write_record(work.dataset_file, dataset)
     return dataset
 
 
@@ -94,10 +76,10 @@ def check(work: Workspace, *, workers: int | None = None) -> CheckReport:
     return report
 
 
-def make_plan(work: Workspace, request: PlanRequest, *, workers: int | None = None) -> Plan:
-    """Measure the data set and plan; writes nothing but the fingerprint."""
+def make_plan(work: Workspace, request: PlanRequest, *, workers: int | None = None, write: bool = True) -> Plan:
+    """Measure the data set and plan; keeps the fingerprint (unless `write` is off), but not the plan."""
     dataset = work.dataset()
-    fingerprint = _fingerprint(work, dataset, workers)
+    fingerprint = _fingerprint(work, dataset, workers, write=write)
     device = devices.find(request.device, request.memory_gb, calibrate=request.minutes is not None)
     presets = [planning.load_preset(name) for name in request.presets]
     plan = planning.make_plan(
@@ -323,6 +305,26 @@ def predict(
     return written
 
 
+def scans(work: Workspace, source: Path, plan_name: str) -> list[str]:
+    """Return the ids of the scans that a prediction would find."""
+    return [scan.id for scan in importing.find_scans(source, work.plan(plan_name).channels)]
+
+
+def candidates(work: Workspace, plan_name: str) -> dict[str, tuple[str, ...]]:
+    """Return what a selection would choose among: candidate -> folds."""
+    return OutOfFold.collect(work, work.plan(plan_name)).folds()
+
+
+def evaluate(
+    predictions: Path, truths: Path, labels: Labels | None, output: Path | None
+) -> tuple[Evaluation, list[evaluating.StructureSummary]]:
+    """Score a folder of label maps against another, and keep every score as CSV where `output` says so."""
+    evaluation = evaluating.evaluate_folder(predictions, truths, labels)
+    if output is not None:
+        evaluating.write_scores(output, evaluation)
+    return evaluation, evaluating.summarise(evaluation)
+
+
 def report(work: Workspace, plan_name: str = "default", *, tell: Tell = quiet) -> Path:
     """Write the report: one HTML file that opens anywhere."""
     tell("write the report", 0.0, None)
@@ -343,6 +345,36 @@ def run(work: Workspace, request: PlanRequest, *, workers: int | None = None, te
     return choice
 
 
+def steps_left(work: Workspace, request: PlanRequest) -> list[str]:
+    """Return what `run` would do now, in words."""
+    work.dataset()
+    steps = [] if work.check_file.exists() else ["check every case"]
+    if not work.plan_file(request.plan).exists():
+        return [*steps, "fingerprint and plan", "preprocess", "train the line-up", "choose the ensemble", "report"]
+    plan = work.plan(request.plan)
+    trained = {model.key() for model in work.trained(plan.name)}
+    wanted = models(work, plan, TrainRequest(plan=plan.name))
+    steps += [f"train {model.key()}" for model in wanted if model.key() not in trained]
+    return [*steps, "choose the ensemble", "report"]
+
+
+def demo(folder: Path, minutes: float, *, tell: Tell = quiet) -> DemoResult:
+    """Write phantom heads, do everything with them, and score two heads that took no part."""
+    tell("write phantom heads", 0.0, None)
+    data = folder / "phantom"
+    if not (data / "unseen_truth").exists():
+        write_phantom(data)
+    work = Workspace.locate("HaNSeg", folder / "autoseg_data")
+    import_dataset(data, work, importing.ImportOptions())
+    run(work, PlanRequest(presets=("demo",), minutes=minutes), tell=tell)
+    predict(work, data / "unseen", folder / "predictions", PredictRequest(), tell=tell)
+    labels = work.dataset().labels
+    evaluation, summaries = evaluate(
+        folder / "predictions", data / "unseen_truth", labels, folder / "predictions" / "scores.csv"
+    )
+    return DemoResult(evaluation, tuple(summaries), work.report_file("default").resolve())
+
+
 def run_budget_seconds(
     plan: Plan, configuration: str, wanted: Sequence[ModelId], minutes: float | None
 ) -> float | None:
@@ -358,7 +390,7 @@ def _lineup(plan: Plan) -> list[Configuration]:
     return [plan.configuration(entry.configuration) for entry in plan.lineup]
 
 
-def _fingerprint(work: Workspace, dataset: Dataset, workers: int | None) -> Fingerprint:
+def _fingerprint(work: Workspace, dataset: Dataset, workers: int | None, *, write: bool = True) -> Fingerprint:
     if work.fingerprint_file.exists():
         try:
             known = work.fingerprint()
@@ -368,7 +400,8 @@ def _fingerprint(work: Workspace, dataset: Dataset, workers: int | None) -> Fing
             if known.dataset_digest == dataset.digest():
                 return known
     fingerprint = fingerprinting.measure(dataset, workers=workers)
-    write_record(work.fingerprint_file, fingerprint)
+    if write:
+        write_record(work.fingerprint_file, fingerprint)
     return fingerprint
 
 
