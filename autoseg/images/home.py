@@ -196,8 +196,7 @@ def _mean_slabs(ways: Sequence[_Way], output: Output, slab_bytes: int) -> Iterat
 def _add(mean: np.ndarray, way: _Way, slab: Box, output: Output) -> None:
     """Add one field's weighted probabilities to `mean`, which lies on `slab`; outside its crop all is background."""
     inner = [
-        (max(a, c), min(b, d))
-        for a, b, c, d in zip(slab.start, slab.stop, way.box.start, way.box.stop, strict=True)
+        (max(a, c), min(b, d)) for a, b, c, d in zip(slab.start, slab.stop, way.box.start, way.box.stop, strict=True)
     ]
     there = tuple(slice(a - s, b - s) for (a, b), s in zip(inner, slab.start, strict=True))
     part = tuple(slice(a - s, b - s) for (a, b), s in zip(inner, way.box.start, strict=True))

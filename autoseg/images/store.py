@@ -136,4 +136,3 @@ def _chunks(shape: Sequence[int], chunk: Sequence[int] | None) -> tuple[int, ...
 
 def _damaged(path: Path, detail: str) -> DataError:
     return DataError(f"is damaged ({detail})", file=path, fix=REDO, code="damaged_array")
-
