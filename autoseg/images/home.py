@@ -173,7 +173,7 @@ def _where_it_can_win(way: _Way, value: int) -> tuple[slice, ...]:
 def _climb(way: _Way, value: int, part: tuple[slice, ...]) -> np.ndarray:
     """Return one class on the voxels `part` of the crop, at the scan's resolution."""
     read = [window(along, piece) for along, piece in zip(way.along, part, strict=True)]
-    array = way.logits[(value, *(source for source, _ in read))]
+    array = way.logits[value][tuple(source for source, _ in read)]
     for axis, (_, along) in enumerate(read):
         array = interpolate(array, axis, along)
     return array
@@ -208,7 +208,7 @@ def _add(mean: np.ndarray, way: _Way, slab: Box, output: Output) -> None:
     _to_probabilities(logits, output)
     logits *= np.float32(way.weight)
     if output == "softmax":
-        mean[(0, *there)] -= np.float32(way.weight)
+        mean[0][there] -= np.float32(way.weight)
     mean[(slice(None), *there)] += logits
 
 

@@ -234,7 +234,7 @@ def _write_case(task: _Task) -> None:
     case = prepare(image, labels, task.configuration, case=task.case.id, annotated=_annotated(task),
                    ignore=names.ignore_value)  # fmt: skip
     files = {name: file_digest(task.folder / name) for name in _write_arrays(task, case)}
-    counts = np.bincount(case.labels.ravel(), minlength=len(names.structures) + 1) if labels is not None else []
+    voxels = [int(np.count_nonzero(case.labels == item.value)) for item in names.structures] if labels else []
     write_record(
         marker,
         CaseMarker(
@@ -243,7 +243,7 @@ def _write_case(task: _Task) -> None:
             files=files,
             annotated=case.annotated,
             passage=case.passage,
-            voxels=tuple(int(n) for n in counts[1 : len(names.structures) + 1]),
+            voxels=tuple(voxels),
         ),
     )
 
