@@ -107,7 +107,7 @@ def _in_processes(
                 worker = busy.pop(connection)  # type: ignore[call-overload]
                 case, outcome = worker.item[0], _receive(worker)
                 if outcome is not None:
-                    _next(worker, waiting, busy)
+                    _next(worker, function, waiting, busy)
                     yield case, _settle(case, *outcome)
                     continue
                 if waiting:
@@ -119,7 +119,7 @@ def _in_processes(
                     died.append(worker.item)
     finally:
         for worker in busy.values():
-            worker.process.terminate()
+            worker.process.kill()  # even one that is stopped or hangs; what it writes is there whole or not at all
             _end(worker)
 
 
@@ -134,22 +134,23 @@ def _begin(function: Callable[[A], R], item: Item[A], label: str, busy: dict[Con
     worker = _Worker(process, here, item)
     busy[here] = worker
     _send(worker, function)
-    _send(worker, item[1])
 
 
-def _next(worker: _Worker, waiting: deque[Item[Any]], busy: dict[Connection, _Worker]) -> None:
+def _next(
+    worker: _Worker, function: Callable[[A], R], waiting: deque[Item[A]], busy: dict[Connection, _Worker]
+) -> None:
     """Give the worker its next item, or let it go."""
     if not waiting:
         _end(worker)
         return
     following = _Worker(worker.process, worker.connection, waiting.popleft())
     busy[worker.connection] = following
-    _send(following, following.item[1])
+    _send(following, function)
 
 
-def _send(worker: _Worker, thing: Any) -> None:
+def _send(worker: _Worker, function: Callable[[A], R]) -> None:
     try:
-        worker.connection.send(thing)
+        worker.connection.send((function, worker.item[1]))
     except OSError:
         # The process has died; receiving says so, and knows of which signal.
         log.debug("%s: the process does not listen", worker.item[0])
@@ -162,6 +163,8 @@ def _receive(worker: _Worker) -> tuple[Any, str] | None:
     except (EOFError, OSError):
         _end(worker)
         return None
+    except Exception as error:  # what came cannot be put together here
+        return _bug(error), traceback.format_exc()
     return outcome
 
 
@@ -213,20 +216,24 @@ def _bug(error: BaseException) -> UserError:
 
 
 def _work(connection: Connection) -> None:
-    """Run in the worker: receive the function, then arguments, and send back outcomes until nobody asks."""
+    """Run in the worker: receive a function and its argument and send back the outcome, until nobody asks."""
     # Before the function brings in its libraries: N workers with N threads each would fight for N processors.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
         os.environ[name] = "1"
     # Ctrl-C reaches every process of a terminal; the parent decides what becomes of the workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        function = connection.recv()
-        while True:
-            argument = connection.recv()
-            outcome = _attempt(function, argument)
-            try:
-                connection.send(outcome)
-            except (TypeError, AttributeError, ValueError) as error:  # the result cannot travel
-                connection.send((_bug(error), traceback.format_exc()))
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        return
+    while True:
+        try:
+            function, argument = connection.recv()
+        except (EOFError, OSError):
+            return
+        except Exception as error:  # the function is not to be found from a new process
+            connection.send((_bug(error), traceback.format_exc()))
+            continue
+        outcome = _attempt(function, argument)
+        try:
+            connection.send(outcome)
+        except OSError:
+            return
+        except Exception as error:  # the result cannot travel
+            connection.send((_bug(error), traceback.format_exc()))

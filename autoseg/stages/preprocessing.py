@@ -165,10 +165,14 @@ def open_case(folder: Path, case_id: str, *, previous: Path | None = None) -> Pr
 def cases_digest(folder: Path, ids: Sequence[str]) -> str:
     """Return a digest of what was preprocessed for these cases, whatever their order.
 
+    It follows from the arrays, the passage and what was annotated: cases that were done again from a file that was
+    only touched keep their digest.
+
     Raises:
         DataError: A case is not there or not finished.
     """
-    rows = [f"{id} {_marker(folder, id).digest()}" for id in sorted(ids)]
+    markers = (_marker(folder, id).model_copy(update={"inputs_digest": ""}) for id in sorted(ids))
+    rows = [marker.digest() for marker in markers]
     return hashlib.sha256("\n".join(rows).encode()).hexdigest()[:16]
 
 
