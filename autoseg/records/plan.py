@@ -220,7 +220,6 @@ class Configuration(Record):
         spacing_mm: Target; None on an axis where every case keeps its own (first axis in 2D).
         patch_shape: (z, y, x); z = 1 in 2D.
         median_shape: Of the cases at the target spacing.
-        anisotropic_axis: The axis (0) that is resampled by itself, nearest; None when spacings are alike.
         mirror_axes: Axes of the patch that training and prediction flip (0 z, 1 y, 2 x).
         batch_dice: Dice over the batch at once rather than per sample.
         data_key: Configurations with equal keys share their preprocessed cases.
