@@ -54,9 +54,9 @@ def make_plan(
         ResourceError: Nothing fits the device.
     """
     _check(presets, minutes)
-    machine = Machine(device, meter(cost, device))
+    measure = meter(cost, device)
     budget = Budget(minutes, folds, presets=len(presets))
-    parts = [_part(fingerprint, preset, machine, budget) for preset in presets]
+    parts = [_part(fingerprint, preset, Machine(_device_for(preset, device), measure), budget) for preset in presets]
     entries = lineup.shares([entry for part in parts for entry in part.weighted])
     drafts = [item for part in parts for item in part.drafts]
     decisions = [decision for part in parts for decision in part.decisions]
@@ -80,6 +80,11 @@ def make_plan(
         fingerprint_digest=fingerprint.digest(),
         version=version,
     )
+
+
+def _device_for(preset: Preset, device: DeviceProfile) -> DeviceProfile:
+    wanted = preset.planning.memory_gb
+    return device if wanted is None else device.model_copy(update={"memory_gb": min(wanted, device.memory_gb)})
 
 
 @dataclass(frozen=True)
