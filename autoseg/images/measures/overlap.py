@@ -37,8 +37,8 @@ def overlap(truth: np.ndarray, prediction: np.ndarray) -> Overlap:
         DataError: The shapes differ; nothing is broadcast.
     """
     check_shapes(truth, prediction)
-    both = np.count_nonzero(truth & prediction)
-    return overlap_of_counts(both, np.count_nonzero(truth), np.count_nonzero(prediction))
+    both = int(np.count_nonzero(truth & prediction))
+    return overlap_of_counts(both, int(np.count_nonzero(truth)), int(np.count_nonzero(prediction)))
 
 
 def overlap_of_counts(both: int, truth: int, prediction: int) -> Overlap:

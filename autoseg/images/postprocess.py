@@ -1,0 +1,138 @@
+"""Cleaning a label map: applying the steps; which steps help is decided by `stages/ensembling/postprocessing.py`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import cc3d
+import numpy as np
+from scipy.ndimage import binary_fill_holes, find_objects
+
+from autoseg.records.errors import DataError
+from autoseg.records.geometry import Triple
+from autoseg.records.labels import Labels
+from autoseg.records.results import PostprocessingStep
+
+CONNECTIVITY = 26  # voxels that touch at a corner belong together
+
+
+def apply(
+    labels: np.ndarray, steps: Sequence[PostprocessingStep], labels_record: Labels, spacing_mm: Triple
+) -> np.ndarray:
+    """Return the label map after all steps, in order; the input is never modified.
+
+    What is taken away from a structure becomes background; what is taken away from a region becomes the smallest
+    region around it, or background. Only background is filled.
+
+    Args:
+        labels: Inside values, (Z, Y, X).
+        steps: Each names a structure or a region of `labels_record`.
+        labels_record: What the values mean.
+        spacing_mm: Voxel size along (z, y, x), in mm.
+
+    Raises:
+        DataError: A step names a structure that there is not.
+    """
+    result = labels.copy()
+    for step in steps:
+        values = _values(step.structure, labels_record)
+        box = _box(result, values)
+        if box is None:
+            continue
+        part = result[box]  # a view of our own copy
+        mask = np.isin(part, values)
+        cleaned = clean(mask, step.kind, value=step.value, spacing_mm=spacing_mm)
+        part[mask & ~cleaned] = _beneath(step.structure, values, labels_record)
+        part[cleaned & (part == 0)] = _paint(step.structure, values, labels_record)
+    return result
+
+
+def clean(mask: np.ndarray, kind: str, *, value: float, spacing_mm: Triple) -> np.ndarray:
+    """Return the mask after one step: `keep_largest`, `drop_below` (pieces under `value` mm3) or `fill_holes`.
+
+    Args:
+        mask: Bool, (Z, Y, X).
+        kind: Which step.
+        value: In mm3, for `drop_below`.
+        spacing_mm: Voxel size along (z, y, x), in mm.
+
+    Raises:
+        DataError: There is no step of this kind.
+    """
+    if kind == "keep_largest":
+        return keep_largest(mask)
+    if kind == "drop_below":
+        return drop_below(mask, value, spacing_mm=spacing_mm)
+    if kind == "fill_holes":
+        return fill_holes(mask)
+    raise DataError(
+        f"there is no post-processing step {kind!r}", fix="There are: keep_largest, drop_below, fill_holes."
+    )
+
+
+def keep_largest(mask: np.ndarray) -> np.ndarray:
+    """Return the largest connected piece of a bool mask (Z, Y, X); of two equal ones, the first in array order."""
+    pieces, sizes = _pieces(mask)
+    if len(sizes) < 2:
+        return mask.copy()
+    return np.asarray(pieces == 1 + int(np.argmax(sizes)))
+
+
+def drop_below(mask: np.ndarray, volume_mm3: float, *, spacing_mm: Triple) -> np.ndarray:
+    """Return a bool mask (Z, Y, X) without the connected pieces whose volume is below `volume_mm3`."""
+    pieces, sizes = _pieces(mask)
+    keep = np.concatenate(([False], sizes * math.prod(spacing_mm) >= volume_mm3))
+    return keep[pieces]
+
+
+def fill_holes(mask: np.ndarray) -> np.ndarray:
+    """Return a bool mask (Z, Y, X) with its closed holes filled; in one slice, holes of the plane."""
+    if mask.shape[0] == 1:
+        return np.asarray(binary_fill_holes(mask[0]))[None]
+    return np.asarray(binary_fill_holes(mask))
+
+
+def piece_volumes_mm3(mask: np.ndarray, *, spacing_mm: Triple) -> np.ndarray:
+    """Return the volume of every connected piece of a bool mask (Z, Y, X), float64, in mm3."""
+    _, sizes = _pieces(mask)
+    return sizes * math.prod(spacing_mm)
+
+
+def _pieces(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    # -> numbered pieces, and the voxels of piece 1, 2, ...
+    pieces = np.asarray(cc3d.connected_components(np.ascontiguousarray(mask), connectivity=CONNECTIVITY))
+    return pieces, np.bincount(pieces.ravel())[1:]
+
+
+def _values(name: str, labels: Labels) -> tuple[int, ...]:
+    named = {item.name: (item.value,) for item in labels.structures} | dict(labels.targets)
+    if name not in named:
+        raise DataError(
+            f"post-processing names {name!r}, which is no structure here",
+            fix=f"There are: {', '.join(named)}.",
+            code="unknown_structure",
+        )
+    return named[name]
+
+
+def _box(array: np.ndarray, values: Sequence[int]) -> tuple[slice, ...] | None:
+    boxes = find_objects(array, max(values))
+    found = [boxes[value - 1] for value in values if boxes[value - 1] is not None]
+    if not found:
+        return None
+    return tuple(slice(min(s.start for s in axis), max(s.stop for s in axis)) for axis in zip(*found, strict=True))
+
+
+def _paint(name: str, values: Sequence[int], labels: Labels) -> int:
+    # A region paints the inside value of what it writes in the user's files.
+    written = {region.name: labels.remap().get(region.original, values[0]) for region in labels.regions}
+    return written.get(name, values[0])
+
+
+def _beneath(name: str, values: Sequence[int], labels: Labels) -> int:
+    around = [r for r in labels.regions if r.name != name and set(r.values) > set(values)]
+    if not around or name not in {region.name for region in labels.regions}:
+        return 0
+    smallest = min(around, key=lambda region: len(region.values))
+    return _paint(smallest.name, smallest.values, labels)
