@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Final
 
 import cc3d
 import numpy as np
@@ -14,7 +15,7 @@ from autoseg.records.geometry import Triple
 from autoseg.records.labels import Labels
 from autoseg.records.results import PostprocessingStep
 
-CONNECTIVITY = 26  # voxels that touch at a corner belong together
+CONNECTIVITY: Final = 26  # voxels that touch at a corner belong together
 
 
 def apply(
