@@ -38,38 +38,31 @@ def apply(
     result = labels.copy()
     for step in steps:
         values = _values(step.structure, labels_record)
-        box = _box(result, values)
+        box = box_around(find_objects(result, max(values)), values)
         if box is None:
             continue
         part = result[box]  # a view of our own copy
         mask = np.isin(part, values)
-        cleaned = clean(mask, step.kind, value=step.value, spacing_mm=spacing_mm)
+        cleaned = clean(mask, step, spacing_mm=spacing_mm, flat=labels.shape[0] == 1)
         part[mask & ~cleaned] = _beneath(step.structure, values, labels_record)
         part[cleaned & (part == 0)] = _paint(step.structure, values, labels_record)
     return result
 
 
-def clean(mask: np.ndarray, kind: str, *, value: float, spacing_mm: Triple) -> np.ndarray:
-    """Return the mask after one step: `keep_largest`, `drop_below` (pieces under `value` mm3) or `fill_holes`.
+def clean(mask: np.ndarray, step: PostprocessingStep, *, spacing_mm: Triple, flat: bool) -> np.ndarray:
+    """Return the mask after one step.
 
     Args:
         mask: Bool, (Z, Y, X).
-        kind: Which step.
-        value: In mm3, for `drop_below`.
+        step: `keep_largest`, `drop_below` (pieces under `value` mm3) or `fill_holes`.
         spacing_mm: Voxel size along (z, y, x), in mm.
-
-    Raises:
-        DataError: There is no step of this kind.
+        flat: Whether the whole image is one slice.
     """
-    if kind == "keep_largest":
+    if step.kind == "keep_largest":
         return keep_largest(mask)
-    if kind == "drop_below":
-        return drop_below(mask, value, spacing_mm=spacing_mm)
-    if kind == "fill_holes":
-        return fill_holes(mask)
-    raise DataError(
-        f"there is no post-processing step {kind!r}", fix="There are: keep_largest, drop_below, fill_holes."
-    )
+    if step.kind == "drop_below":
+        return drop_below(mask, step.value, spacing_mm=spacing_mm)
+    return fill_holes(mask, flat=flat)
 
 
 def keep_largest(mask: np.ndarray) -> np.ndarray:
@@ -87,9 +80,14 @@ def drop_below(mask: np.ndarray, volume_mm3: float, *, spacing_mm: Triple) -> np
     return keep[pieces]
 
 
-def fill_holes(mask: np.ndarray) -> np.ndarray:
-    """Return a bool mask (Z, Y, X) with its closed holes filled; in one slice, holes of the plane."""
-    if mask.shape[0] == 1:
+def fill_holes(mask: np.ndarray, *, flat: bool) -> np.ndarray:
+    """Return a bool mask (Z, Y, X) with its closed holes filled.
+
+    Args:
+        mask: Bool, (Z, Y, X).
+        flat: The image is one slice: holes of the plane count. Else a mask of one slice is open above and below.
+    """
+    if flat:
         return np.asarray(binary_fill_holes(mask[0]))[None]
     return np.asarray(binary_fill_holes(mask))
 
@@ -117,9 +115,14 @@ def _values(name: str, labels: Labels) -> tuple[int, ...]:
     return named[name]
 
 
-def _box(array: np.ndarray, values: Sequence[int]) -> tuple[slice, ...] | None:
-    boxes = find_objects(array, max(values))
-    found = [boxes[value - 1] for value in values if boxes[value - 1] is not None]
+def box_around(boxes: Sequence[tuple[slice, ...] | None], values: Sequence[int]) -> tuple[slice, ...] | None:
+    """Return the smallest box that holds every one of `values`, or None where none of them occurs.
+
+    Args:
+        boxes: The box of value 1, 2, ... or None, as `scipy.ndimage.find_objects` gives them.
+        values: Which values.
+    """
+    found = [box for box in (boxes[value - 1] for value in values) if box is not None]
     if not found:
         return None
     return tuple(slice(min(s.start for s in axis), max(s.stop for s in axis)) for axis in zip(*found, strict=True))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import find_objects
 
-from autoseg.images.postprocess import apply, piece_volumes_mm3
+from autoseg.images.postprocess import apply, box_around, piece_volumes_mm3
 from autoseg.records.labels import Labels
 from autoseg.records.results import EnsembleChoice, PostprocessingStep
 from autoseg.records.volumes import LabelMap
@@ -90,8 +90,9 @@ def _piece_trials(reader: _Cases) -> list[PostprocessingStep]:
         known = annotated_targets(reader.labels, case.annotated)
         boxes = find_objects(truth.array, len(reader.labels.structures))
         for name, values in reader.labels.targets:
-            if name in known and any(boxes[value - 1] for value in values):
-                mask = np.isin(truth.array[_around(boxes, values)], values)
+            box = box_around(boxes, values)
+            if name in known and box is not None:
+                mask = np.isin(truth.array[box], values)
                 volumes[name].append(piece_volumes_mm3(mask, spacing_mm=truth.grid.spacing_mm))
     steps = []
     for name, found in volumes.items():
@@ -154,16 +155,13 @@ def _counts_after(
 ) -> Counts:
     # A step changes nothing outside the box of its structure, so that only the box is counted again.
     values = dict(labels.targets)[step.structure]
-    if not any(boxes[value - 1] for value in values):
+    box = box_around(boxes, values)
+    if box is None:
         return counts
-    box = _around(boxes, values)
+    if array.shape[0] > 1:  # all slices, so that one slice of a volume is not taken for an image in the plane
+        box = (slice(None), *box[1:])
     before, reference = array[box], truth.array[box]
     cleaned = apply(before, [step], labels, truth.grid.spacing_mm)
     if np.array_equal(before, cleaned):
         return counts
     return counts.plus(count_labels(reference, before, labels), -1).plus(count_labels(reference, cleaned, labels))
-
-
-def _around(boxes: Sequence, values: Sequence[int]) -> tuple[slice, ...]:
-    found = [boxes[value - 1] for value in values if boxes[value - 1] is not None]
-    return tuple(slice(min(s.start for s in axis), max(s.stop for s in axis)) for axis in zip(*found, strict=True))

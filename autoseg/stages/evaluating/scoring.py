@@ -15,13 +15,12 @@ from scipy.ndimage import find_objects
 
 from autoseg.images.measures.overlap import overlap_of_counts
 from autoseg.images.measures.surfaces import surface_distances
+from autoseg.images.postprocess import box_around
 from autoseg.records.errors import DataError
 from autoseg.records.geometry import Grid
 from autoseg.records.labels import Labels
 from autoseg.records.results import CaseScore, StructureScore
 from autoseg.records.volumes import LabelMap
-
-Box = tuple[slice, slice, slice]
 
 
 def score(
@@ -112,13 +111,12 @@ class _Places:
     def __init__(self, truth: np.ndarray, prediction: np.ndarray, count: int):
         self.boxes = (find_objects(truth, count), find_objects(prediction, count))
 
-    def around(self, values: Sequence[int]) -> Box:
+    def around(self, values: Sequence[int]) -> tuple[slice, ...]:
         """Return the smallest box that holds all voxels of `values` in both; one without voxels where there is none."""
-        found = [boxes[value - 1] for boxes in self.boxes for value in values if boxes[value - 1] is not None]
+        found = [box for boxes in self.boxes if (box := box_around(boxes, values)) is not None]
         if not found:
             return (slice(0, 0), slice(0, 0), slice(0, 0))
-        z, y, x = (slice(min(s.start for s in axis), max(s.stop for s in axis)) for axis in zip(*found, strict=True))
-        return (z, y, x)
+        return tuple(slice(min(s.start for s in axis), max(s.stop for s in axis)) for axis in zip(*found, strict=True))
 
 
 def _without_ignored(labels: Labels, truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
