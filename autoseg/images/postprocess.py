@@ -100,7 +100,8 @@ def piece_volumes_mm3(mask: np.ndarray, *, spacing_mm: Triple) -> np.ndarray:
 
 def _pieces(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     # -> numbered pieces, and the voxels of piece 1, 2, ...
-    pieces = np.asarray(cc3d.connected_components(np.ascontiguousarray(mask), connectivity=CONNECTIVITY))
+    # cc3d 4.1 reserves too few labels for tiny bool arrays ("maximum length exception"); a margin gives it enough.
+    pieces = np.asarray(cc3d.connected_components(np.pad(mask, 1), connectivity=CONNECTIVITY))[1:-1, 1:-1, 1:-1]
     return pieces, np.bincount(pieces.ravel())[1:]
 
 

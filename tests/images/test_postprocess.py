@@ -38,6 +38,12 @@ def test_of_two_equal_pieces_the_first_stays():
     assert keep_largest(row(1, 0, 1) > 0).ravel().tolist() == [True, False, False]
 
 
+def test_the_most_pieces_that_fit_into_a_tiny_array_are_counted():
+    mask = np.zeros((3, 3, 3), bool)
+    mask[::2, ::2, ::2] = True
+    assert piece_volumes_mm3(mask, spacing_mm=UNIT).tolist() == [1.0] * 8
+
+
 def test_specks_below_a_volume_in_mm3_are_dropped():
     mask = row(1, 0, 1, 1, 0, 1, 1, 1) > 0
     spacing = (2.0, 1.0, 0.5)  # 1 mm3 a voxel

@@ -14,13 +14,10 @@ NAN = math.nan
 
 def evaluation(*dice: float, names: tuple[str, ...] = ()) -> Evaluation:
     cases = names or tuple(f"case_{i:02}" for i in range(len(dice)))
-    return Evaluation(
-        members=("m",),
-        scores=tuple(
-            CaseScore(case=case, structures=(structure("organ", value),))
-            for case, value in zip(cases, dice, strict=True)
-        ),
-    )
+    scores = [
+        CaseScore(case=case, structures=(structure("organ", value),)) for case, value in zip(cases, dice, strict=True)
+    ]
+    return Evaluation(members=("m",), scores=tuple(scores))
 
 
 def test_the_mean_is_over_structures_of_means_over_cases():
