@@ -57,7 +57,6 @@ def read(source: Path, options: ImportOptions) -> Draft:
         channels=channels,
         labels=labels,
         cases=cases,
-
         notes=_remarks(source, description, pairs),
         skipped=skipped,
     )

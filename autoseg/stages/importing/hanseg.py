@@ -90,7 +90,7 @@ def _patient(folder: Path) -> Patient:
                     fix="Move it to its own folder.",
                     code="misplaced_file",
                 )
-            table[found[2]] = path
+            table[found[2].upper() if table is images else found[2]] = path
     return Patient(images, organs)
 
 

@@ -42,9 +42,7 @@ def read(source: Path, options: ImportOptions) -> Draft:
     file = source / "dataset.json"
     description = read_description(file)
     channels = read_channels(description.get("channel_names", description.get("modality")), file=file)
-    labels, notes = read_structures(
-        description.get("labels"), order=description.get("regions_class_order"), file=file
-    )
+    labels, notes = read_structures(description.get("labels"), order=description.get("regions_class_order"), file=file)
     if isinstance(description.get("dataset"), Mapping):
         images, truths = _listed(source, description["dataset"], file)
     else:

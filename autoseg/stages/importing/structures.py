@@ -57,9 +57,7 @@ def make_labels(names_by_value: Mapping[int, str], *, ignore: int | None = None)
         Structure(name=names_by_value[original], value=value, original=original)
         for value, original in enumerate(sorted(names_by_value), start=1)
     )
-    return Labels(
-        structures=structures, ignore=ignore, mirror_pairs=mirror_pairs([item.name for item in structures])
-    )
+    return Labels(structures=structures, ignore=ignore, mirror_pairs=mirror_pairs([item.name for item in structures]))
 
 
 def needs_remap(labels: Labels) -> bool:
@@ -118,9 +116,7 @@ def _values(name: str, value: Any, file: object) -> tuple[int, ...]:
 def _check_background(targets: Mapping[str, tuple[int, ...]], file: object) -> None:
     background = targets.get("background", (0,))
     if background != (0,):
-        raise DataError(
-            f"'background' has the value {background[0]}", file=file, fix="It must be 0.", code="bad_value"
-        )
+        raise DataError(f"'background' has the value {background[0]}", file=file, fix="It must be 0.", code="bad_value")
     zeros = [name for name, values in targets.items() if 0 in values]
     if len(zeros) > 1:
         raise DataError(
