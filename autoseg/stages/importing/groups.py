@@ -63,8 +63,8 @@ def guess_siblings(cases: Sequence[Case], facts: Mapping[str, ScanFacts]) -> Gro
         or guess_from_images(ids, facts)
         or Grouping(
             {id: id for id in ids},
-            f"Every case is taken for another patient: neither names nor the intensities of {len(facts)} scans show siblings. "
-            "If some belong together, say so with --groups.",
+            f"Every case is taken for another patient: neither names nor the intensities of {len(facts)} scans show "
+            "siblings. If some belong together, say so with --groups.",
             0.0,
         )
     )
