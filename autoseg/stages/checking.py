@@ -23,6 +23,8 @@ from autoseg.records.geometry import Grid, Triple
 from autoseg.records.labels import Labels
 from autoseg.records.volumes import Image
 
+Severity = Literal["error", "warning"]
+
 FEWEST_TO_COMPARE = 5
 ODD_VOLUME_RATIO = 50.0
 ODD_SPACING_RATIO = 4.0
@@ -188,9 +190,8 @@ def _empty_labels(task: Task, volumes: Mapping[str, float]) -> list[Problem]:
 
 
 def _unlabelled(case: Case) -> Problem:
-    return _problem(
-        "error", "missing_labels", "there are no labels", fix="Add them, or leave the case out with --skip.", case=case.id
-    )  # fmt: skip
+    fix = "Add them, or leave the case out with --skip."
+    return _problem("error", "missing_labels", "there are no labels", fix=fix, case=case.id)
 
 
 def _nothing_to_learn(dataset: Dataset, looks: Mapping[str, Look]) -> Iterator[Problem]:
@@ -286,13 +287,7 @@ def _failure(case: str, error: UserError) -> Problem:
 
 
 def _problem(
-    severity: Literal["error", "warning"],
-    code: str,
-    what: str,
-    *,
-    fix: str,
-    case: str | None = None,
-    file: str | None = None,
+    severity: Severity, code: str, what: str, *, fix: str, case: str | None = None, file: str | None = None
 ) -> Problem:
     return Problem(severity=severity, code=code, case=case, file=file, what=what, fix=fix)
 

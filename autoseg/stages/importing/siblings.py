@@ -22,6 +22,7 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 MOST_BYTES = 256_000_000
 MOST_SCANS = 400
 MOST_VOXELS = 20_000
+LONGEST_RUN = 8
 TOLERANCE_FRACTION = 0.1
 FEWEST_PAIRS = 6
 LOWEST_RATE = 0.6
@@ -103,19 +104,18 @@ def _numbers(ids: Sequence[str]) -> dict[int, str] | None:
 
 
 def _with_neighbours(cases: Sequence[Case]) -> list[list[Case]]:
-    """Return the cases in pairs (n, n + 1) and runs of them, so that both always get measured."""
+    """Return the cases that have a neighbour in number, in runs of consecutive numbers."""
     numbers = _numbers([case.id for case in cases])
     if numbers is None:
         return []
     by_id = {case.id: case for case in cases}
+    paired = [number for number in sorted(numbers) if {number - 1, number + 1} & numbers.keys()]
     runs: list[list[Case]] = []
-    before: int | None = None
-    for number in sorted(numbers):
-        if before is None or number != before + 1 or len(runs[-1]) >= 8:
+    for place, number in enumerate(paired):
+        if not place or number != paired[place - 1] + 1 or len(runs[-1]) >= LONGEST_RUN:
             runs.append([])
         runs[-1].append(by_id[numbers[number]])
-        before = number
-    return [run for run in runs if len(run) > 1]
+    return runs
 
 
 def _spread(runs: Sequence[Sequence[Case]]) -> list[Case]:
