@@ -1,0 +1,119 @@
+"""One suite for all layouts: whatever is imported can be read, has safe names, and comes out the same twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from autoseg.images.files import read_header
+from autoseg.records.dataset import NAME_PATTERN, Case, Dataset, FileSource, MaskSource
+from autoseg.stages.importing import ImportOptions, import_dataset
+from tests.stages.importing import writers
+
+IDS = [f"scan{number}" for number in range(6)]
+
+LAYOUTS: dict[str, Callable[[Path], Path]] = {
+    "nnunet": lambda folder: writers.nnunet(folder, IDS, channels=("CT", "PET")),
+    "decathlon": lambda folder: writers.decathlon(folder, IDS),
+    "hanseg": lambda folder: writers.hanseg(
+        folder, {f"case_{n:02d}": ("Brainstem", "Cochlea_L", "Cochlea_R") for n in range(1, 7)}
+    ),
+}
+
+
+@pytest.fixture(params=sorted(LAYOUTS))
+def layout(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def source(layout: str, tmp_path: Path) -> Path:
+    return LAYOUTS[layout](tmp_path / "a folder, ünïcode")
+
+
+@pytest.fixture
+def dataset(source: Path) -> Dataset:
+    return import_dataset(source, "study", options=ImportOptions())
+
+
+def paths(case: Case) -> list[str]:
+    labels = case.labels
+    masks = [mask.path for mask in labels.masks] if isinstance(labels, MaskSource) else []
+    files = [item.path for item in (*case.images.values(), labels) if isinstance(item, FileSource)]
+    return files + masks
+
+
+def test_layout_is_recognised(dataset: Dataset, layout: str) -> None:
+    assert dataset.layout == layout
+
+
+def test_every_path_is_absolute_and_can_be_read(dataset: Dataset) -> None:
+    for case in dataset.cases:
+        assert len(paths(case)) > len(dataset.channels) - 1
+        for path in paths(case):
+            assert Path(path).is_absolute()
+            read_header(Path(path))
+
+
+def test_volumes_that_are_named_exist(dataset: Dataset) -> None:
+    for case in dataset.cases:
+        for item in case.images.values():
+            assert isinstance(item, FileSource)
+            assert (item.volume or 0) < read_header(Path(item.path)).volumes
+
+
+def test_ids_are_safe_sorted_and_whole(dataset: Dataset, layout: str) -> None:
+    ids = [case.id for case in dataset.cases]
+    assert ids == sorted(ids)
+    assert all(NAME_PATTERN.fullmatch(id) for id in ids)
+    assert ids == (IDS if layout != "hanseg" else [f"case_{n:02d}" for n in range(1, 7)])
+
+
+def test_channels_come_in_one_order(dataset: Dataset) -> None:
+    names = [channel.name for channel in dataset.channels]
+    assert all(list(case.images) == names for case in dataset.cases)
+
+
+def test_folds_partition_the_cases_by_group(dataset: Dataset) -> None:
+    held_out = [id for fold in dataset.folds if fold.name != "all" for id in fold.held_out]
+    assert sorted(held_out) == [case.id for case in dataset.cases]
+    assert dataset.fold("all").held_out == ()
+    for fold in dataset.folds:
+        groups = [{dataset.case(id).group for id in part} for part in (fold.training, fold.held_out)]
+        assert not groups[0] & groups[1]
+
+
+def test_record_survives_json(dataset: Dataset) -> None:
+    assert Dataset.parse(dataset.to_json(), file="dataset.json") == dataset
+
+
+def test_two_imports_give_the_same_bytes(dataset: Dataset, source: Path) -> None:
+    assert import_dataset(source, "study", options=ImportOptions()).to_json() == dataset.to_json()
+
+
+def test_source_is_left_as_it_was(source: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in source.rglob("*")}
+    import_dataset(source, "study", options=ImportOptions())
+    assert {path: path.stat().st_mtime_ns for path in source.rglob("*")} == before
+
+
+def test_links_to_another_disk_are_followed(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "linked").symlink_to(source)
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    for path in source.iterdir():
+        (inner / path.name).symlink_to(path)
+    direct = import_dataset(source, "study", options=ImportOptions())
+    assert import_dataset(tmp_path / "linked", "study", options=ImportOptions()) == direct
+    assert len(import_dataset(inner, "study", options=ImportOptions()).cases) == len(direct.cases)
+
+
+def test_skipped_and_test_cases_leave_the_training(dataset: Dataset, source: Path) -> None:
+    first, second, *rest = (case.id for case in dataset.cases)
+    less = import_dataset(source, "study", options=ImportOptions(skip=(first,), test_cases=(second,)))
+    assert [case.id for case in less.cases] == rest
+    assert [case.id for case in less.test_cases] == [second]
+    assert all(second not in fold.training + fold.held_out for fold in less.folds)
+    assert any("left out as asked" in note for note in less.notes)
