@@ -8,12 +8,13 @@ A block takes the number of spatial axes (2 or 3) and works in both; strides and
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.overrides import handle_torch_function, has_torch_function_unary
+from torch.overrides import handle_torch_function, has_torch_function, has_torch_function_unary
+from torch.utils.checkpoint import checkpoint
 
 EPSILON = 1e-5
 SLOPE = 0.01
@@ -23,13 +24,14 @@ _TRANSPOSED = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 _POOLS = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
 
 
-def instance_norm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Normalise every channel of every sample to mean 0 and variance 1, then scale and shift it.
+def instance_norm(x: Tensor, weight: Tensor, bias: Tensor, *, slope: float = 1.0) -> Tensor:
+    """Normalise every channel of every sample to mean 0 and variance 1, scale and shift it, and activate.
 
     Args:
         x: (B, C, ...), any floating type.
         weight: (C,), the scale.
         bias: (C,), the shift.
+        slope: Of the leaky ReLU that follows; 1 leaves it out.
 
     Returns:
         The shape and the type of `x`.
@@ -37,28 +39,64 @@ def instance_norm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     Source:
         Ulyanov et al. 2016, arXiv:1607.08022.
     """
-    # Overridable, so that a dry run on the CPU can count what a card would hold (networks/memory.py).
+    # Overridable, so that a dry run on the CPU can count what a card would hold (networks/tracking.py).
     if has_torch_function_unary(x):
-        return handle_torch_function(instance_norm, (x,), x, weight, bias)  # type: ignore[no-any-return]
+        return handle_torch_function(instance_norm, (x,), x, weight, bias, slope=slope)  # type: ignore[no-any-return]
     # A group a channel is the same arithmetic. On a CPU its kernel is 3.4 x faster on contiguous float32 and a
     # little faster on bfloat16, but its backward pass is 12 x slower channels-last; under CUDA autocast it would
     # run in float32 and double the memory.
     if x.device.type == "cpu" and x.is_contiguous():
-        return torch.group_norm(x, x.shape[1], weight, bias, EPSILON)
-    return F.instance_norm(x, None, None, weight, bias, True, 0.0, EPSILON)
+        return _activate(torch.group_norm(x, x.shape[1], weight, bias, EPSILON), slope)
+    return instance_norm_by_batch(x, weight, bias, slope=slope)
+
+
+def instance_norm_by_batch(x: Tensor, weight: Tensor, bias: Tensor, *, slope: float = 1.0) -> Tensor:
+    """Return the same as `instance_norm` by the kernel of batch norm, every channel of every sample a channel."""
+    samples, channels = x.shape[:2]
+    flat = x.reshape(1, samples * channels, *x.shape[2:])
+    backend = torch.backends.cudnn.enabled
+    flat = torch.batch_norm(
+        flat, weight.repeat(samples), bias.repeat(samples), None, None, True, 0.0, EPSILON, backend
+    )
+    # Activated before the view: an in-place change of a view costs two copies in the backward pass (which is what
+    # torch's InstanceNorm followed by an in-place ReLU pays).
+    return _activate(flat, slope).view(x.shape)
+
+
+def _activate(x: Tensor, slope: float) -> Tensor:
+    # In place: neither the norm nor the activation needs what is overwritten, and it spares a copy a layer.
+    return x if slope == 1 else F.leaky_relu_(x, slope)
 
 
 class InstanceNorm(nn.Module):
-    """Instance normalisation with a scale and a shift a channel, over any number of axes."""
+    """Instance normalisation with a scale and a shift a channel, over any number of axes.
 
-    def __init__(self, channels: int):
+    Attributes:
+        slope: Of the leaky ReLU that follows; 1 leaves it out.
+    """
+
+    def __init__(self, channels: int, *, slope: float = 1.0):
         super().__init__()
+        self.slope = slope
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return `x` (B, C, ...) normalised."""
-        return instance_norm(x, self.weight, self.bias)
+        return instance_norm(x, self.weight, self.bias, slope=self.slope)
+
+
+def checkpointed(stage: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+    """Return `stage(*inputs)`; in training its activations are not kept but computed again in the backward pass.
+
+    Args:
+        stage: Draws no random numbers, because their state is not brought back.
+        inputs: What it takes.
+    """
+    # Overridable as `instance_norm` is, so that a dry run counts the second computation as it does the first.
+    if has_torch_function(inputs):
+        return handle_torch_function(checkpointed, inputs, stage, *inputs)  # type: ignore[no-any-return]
+    return checkpoint(stage, *inputs, use_reentrant=False, preserve_rng_state=False)  # type: ignore[no-any-return]
 
 
 def convolution(
@@ -94,14 +132,11 @@ class ConvNormAct(nn.Module):
     ):
         super().__init__()
         self.conv = convolution(dimensions, inputs, outputs, kernel=kernel, stride=stride)
-        self.norm = InstanceNorm(outputs)
-        self.activate = activate
+        self.norm = InstanceNorm(outputs, slope=SLOPE if activate else 1.0)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, outputs, ...) of `size / stride` voxels an axis."""
-        x = self.norm(self.conv(x))
-        # In place: neither the norm nor the activation needs what is overwritten, and it spares a copy a layer.
-        return F.leaky_relu_(x, SLOPE) if self.activate else x
+        return self.norm(self.conv(x))  # type: ignore[no-any-return]
 
 
 class ResidualBlock(nn.Module):
@@ -128,7 +163,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, outputs, ...) of `size / stride` voxels an axis."""
-        return F.leaky_relu_(self.second(self.first(x)).add_(self.shortcut(x)), SLOPE)
+        return F.leaky_relu_(self.second(self.first(x)) + self.shortcut(x), SLOPE)
 
 
 class AttentionGate(nn.Module):

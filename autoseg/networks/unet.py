@@ -18,10 +18,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from autoseg.networks.arguments import check_keys, counts, per_axis, wrong
-from autoseg.networks.blocks import AttentionGate, ConvNormAct, ResidualBlock, initialise, pointwise, upsampling
+from autoseg.networks.blocks import AttentionGate, ConvNormAct, ResidualBlock, checkpointed, initialise, pointwise, upsampling
 from autoseg.records.geometry import Shape
 from autoseg.records.plan import Architecture
 
@@ -112,8 +111,7 @@ class UNet(nn.Module):
 
     def _run(self, stage: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
         if self.checkpointing and self.training and torch.is_grad_enabled():
-            # No stage draws random numbers, so there is no state to bring back.
-            return checkpoint(stage, *inputs, use_reentrant=False, preserve_rng_state=False)  # type: ignore[no-any-return]
+            return checkpointed(stage, *inputs)
         return stage(*inputs)
 
 
