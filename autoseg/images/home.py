@@ -18,6 +18,7 @@ import numpy as np
 
 from autoseg.images.orientation import permute, reorient, steps_between
 from autoseg.images.resizing import Taps, anisotropic_axis, interpolate, reach, taps, window
+from autoseg.records.errors import DataError
 from autoseg.records.geometry import Box
 from autoseg.records.volumes import Passage
 
@@ -68,6 +69,9 @@ def home(
 
     Returns:
         (Z, Y, X), uint8, or int16 where values exceed 250; 0 outside every crop.
+
+    Raises:
+        DataError: A field is not finite, or the fields are not of one scan.
     """
     highest = max(region_values, default=0) if output == "sigmoid" else fields[0].array.shape[0] - 1
     labels = np.zeros(fields[0].passage.original.shape, np.uint8 if highest <= 250 else np.int16)
@@ -92,6 +96,9 @@ def home_probabilities(fields: Sequence[Field], *, output: Output, slab_bytes: i
         fields: As in `home`.
         output: What the logits are.
         slab_bytes: Bound of the working memory beside the result.
+
+    Raises:
+        DataError: A field is not finite, or the fields are not of one scan.
     """
     passage = fields[0].passage
     result = np.zeros((fields[0].array.shape[0], *passage.original.shape), np.float32)
@@ -109,6 +116,7 @@ def _ways(fields: Sequence[Field]) -> list[_Way]:
     first = fields[0].passage.oriented
     ways = []
     for field in fields:
+        _require_finite(field.array)
         passage = field.passage
         order, flips = steps_between(passage.oriented, first)
         coarse = anisotropic_axis(passage.oriented.spacing_mm, passage.network.spacing_mm)
@@ -121,6 +129,17 @@ def _ways(fields: Sequence[Field]) -> list[_Way]:
         z, y, x = (along[axis] for axis in order)
         ways.append(_Way(permute(field.array, order, flips), box, (z, y, x), field.weight / total))
     return ways
+
+
+def _require_finite(logits: np.ndarray) -> None:
+    # A comparison with nan is never true: without this every voxel would quietly become background.
+    for value, layer in enumerate(logits):
+        if not np.isfinite(layer).all():
+            raise DataError(
+                f"the network's output for class {value} is not finite",
+                fix="The model is damaged or its training has diverged: train it again, or leave it out.",
+                code="not_finite",
+            )
 
 
 def _turn_box(box: Box, shape: Sequence[int], order: Sequence[int], flips: Sequence[bool]) -> Box:

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoseg.images.regrid import Field, home, home_probabilities, plan_passage, reorient, resize, to_network
+from autoseg.records.errors import DataError
 from autoseg.records.geometry import Box, Grid
 from autoseg.records.volumes import Image, LabelMap, Passage
 from tests.images.by_hand import configuration, grid, identity, oblique
@@ -129,6 +130,14 @@ def test_regions_are_painted_in_order() -> None:
     logits = np.array([[-1, 1, 1, 1], [-1, -1, 1, 300]], np.float32).reshape(2, 1, 1, 4)
     assert home([Field(logits, way)], output="sigmoid", region_values=(7, 3)).ravel().tolist() == [0, 7, 3, 3]
     assert home_probabilities([Field(logits, way)], output="sigmoid")[1, 0, 0, 3] == 1
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_output_that_is_not_finite_is_refused(value: float) -> None:
+    field = random_field(FINE, 3, 0)
+    field.array[1, 2, 2, 2] = value
+    with pytest.raises(DataError, match="output for class 1 is not finite"):
+        home([field], output="softmax")
 
 
 def test_many_classes_become_int16() -> None:
