@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -37,9 +37,9 @@ def onto_first(
     if difference is None:
         return array, None, ()
     if "resample_to_first" in kinds:
-        from autoseg.images import regrid
+        from autoseg.images.regrid import resample
 
-        moved, valid = regrid.resample(array, source, grid, order=1, fill=0.0)
+        moved, valid = resample(array, source, grid, order=1, fill=0.0)
         return moved.astype(np.float32, copy=False), valid, (f"resampled onto the first channel ({difference})",)
     raise DataError(
         f"channel {channel} does not lie on the grid of the first channel: {difference}",
@@ -74,9 +74,9 @@ def is_cutting(source: Grid, grid: Grid) -> bool:
 
 def nearest(array: np.ndarray, source: Grid, grid: Grid) -> np.ndarray:
     """Return labels (Z, Y, X) on `grid`, each voxel with the value of the nearest one, 0 outside."""
-    from autoseg.images import regrid
+    from autoseg.images.regrid import resample
 
-    moved, _ = regrid.resample(array, source, grid, order=0, fill=0)
+    moved, _ = resample(array, source, grid, order=0, fill=0)
     return np.rint(moved).astype(array.dtype)
 
 
@@ -182,7 +182,7 @@ def _covering(source: Grid, grid: Grid) -> tuple[slice, ...]:
     return tuple(slice(int(a), max(int(a), int(b))) for a, b in zip(low, high, strict=True))
 
 
-def _triple(values) -> Shape:  # type: ignore[no-untyped-def]
+def _triple(values: Iterable[float]) -> Shape:
     z, y, x = (int(value) for value in values)
     return (z, y, x)
 
