@@ -190,7 +190,7 @@ def _read_masks(
     for mask in source.masks:
         path = Path(mask.path)
         stored, header = files.read_noted(path)
-        if header.grid.shape == grid.shape:  # not a cutting: another place is a fault, not a choice
+        if not placing.is_cutting(header.grid, grid):
             placing.require_same_grid(header.grid, grid, file=path, case=case, corrections=corrections)
         placing.paint(result, grid, label_values.positive(stored, file=path), header.grid, value=mask.value, file=path)
     return result

@@ -29,6 +29,7 @@ __all__ = [
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 ITK_SUFFIXES = (".seg.nrrd", ".nrrd", ".nhdr", ".mha", ".mhd")
+TWO_FILE_SUFFIXES = (".nhdr", ".mhd")  # read, never written
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 SUFFIXES: tuple[str, ...] = (*NIFTI_SUFFIXES, *ITK_SUFFIXES, *PICTURE_SUFFIXES)
 
@@ -109,6 +110,9 @@ def write_volume(path: Path, array: np.ndarray, grid: Grid, *, description: str 
     suffix = _known_suffix(path)
     if array.shape != grid.shape:
         raise ValueError(f"array of shape {array.shape} for a grid of {grid.shape}")
+    if suffix in TWO_FILE_SUFFIXES:  # two files cannot come to be there at once
+        fix = "Write .nrrd or .mha instead."
+        raise DataError("keeps its voxels in a second file", file=path, fix=fix, code="cannot_hold")
     array = np.ascontiguousarray(array, dtype=_stored_type(array.dtype))
     if suffix in ITK_SUFFIXES:
         with writing(path) as temporary:

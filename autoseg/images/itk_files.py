@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import SimpleITK as sitk
@@ -15,6 +16,8 @@ from autoseg.images import header as headers
 from autoseg.images.header import VolumeHeader
 from autoseg.records.errors import DataError
 from autoseg.records.geometry import Grid
+
+R = TypeVar("R")
 
 CHUNK = 1 << 20
 ITEM_BYTES = {
@@ -92,6 +95,8 @@ def write(path: Path, array: np.ndarray, grid: Grid, *, description: str) -> Non
 def _open(path: Path) -> tuple[sitk.ImageFileReader, VolumeHeader]:
     headers.require_file(path)
     stored = _stored(path)
+    if stored.data is not None:
+        headers.require_file(stored.data)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     _run(path, reader.ReadImageInformation)
@@ -108,8 +113,7 @@ def _open(path: Path) -> tuple[sitk.ImageFileReader, VolumeHeader]:
     dtype = sitk.GetPixelIDValueAsString(reader.GetPixelIDValue()).split(" of ")[-1]
     grid, notes = _grid(path, reader)
     notes += _spacing_notes(path, stored.fields)
-    names = {"float": "32-bit float"}
-    return reader, VolumeHeader(grid=grid, volumes=volumes, dtype=_dtype_name(names.get(dtype, dtype)), notes=notes)
+    return reader, VolumeHeader(grid=grid, volumes=volumes, dtype=_dtype_name(dtype), notes=notes)
 
 
 def _dtype_name(words: str) -> str:
@@ -144,34 +148,47 @@ def _spacing_notes(path: Path, fields: dict[str, str]) -> tuple[str, ...]:
     if not written:
         return ("its header gives no spacing; 1 mm was taken",)
     for word in written[0].replace("none", "").replace("(", " ").replace(")", " ").replace(",", " ").split():
-        if word.lower().lstrip("+-").startswith(("nan", "inf")):
+        if not _is_finite(word) or ("space directions" not in fields and float(word) == 0):
             raise headers.unknown_spacing(path, f"spacing {written[0]}")
-    if "space directions" not in fields and any(float(word) == 0 for word in written[0].split()):
-        raise headers.unknown_spacing(path, f"spacing {written[0]}")
     return ()
 
 
+def _is_finite(word: str) -> bool:
+    try:
+        return math.isfinite(float(word))
+    except ValueError:
+        return False
+
+
 def _stored(path: Path) -> _Stored:
-    with path.open("rb") as stream:
-        start = stream.read(CHUNK)
-    if start.startswith(b"NRRD"):
-        return _nrrd(path, start)
-    if b"=" in start[:200] and b"ElementDataFile" in start:
-        return _meta(path, start)
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(CHUNK)
+    except OSError as error:
+        raise headers.unreadable(path, error) from error
+    try:
+        if start.startswith(b"NRRD"):
+            return _nrrd(path, start)
+        if b"=" in start[:200] and b"ElementDataFile" in start:
+            return _meta(path, start)
+    except ValueError as error:
+        fix = "Copy it again from its source."
+        raise DataError(f"has a damaged header ({error})", file=path, fix=fix, code="bad_header") from None
     raise headers.not_an_image(path, start, expected="NRRD or MetaImage")
 
 
 def _nrrd(path: Path, start: bytes) -> _Stored:
-    text, _, _ = start.replace(b"\r\n", b"\n").partition(b"\n\n")
+    text = start.replace(b"\r\n", b"\n").partition(b"\n\n")[0]
     fields = {}
     for line in text.decode("latin-1").split("\n")[1:]:
         key, colon, value = line.partition(":")
         if colon and not line.startswith("#") and not value.startswith("="):
             fields[key.strip().lower()] = value.strip()
     name = fields.get("data file", fields.get("datafile"))
-    if name is None:
-        data, offset = path, start.find(b"\r\n\r\n") + 4 if b"\r\n\r\n" in start else start.find(b"\n\n") + 2
-    else:
+    data: Path | None = path
+    ends = [(start.find(mark), len(mark)) for mark in (b"\n\n", b"\r\n\r\n")]
+    offset = sum(min((end for end in ends if end[0] >= 0), default=(len(start), 0)))
+    if name is not None:
         data, offset = (None if " " in name or name == "LIST" else path.parent / name), 0
     encoding = fields.get("encoding", "raw").lower()
     plain = encoding in {"raw", "gzip", "gz"} and "byte skip" not in fields and "line skip" not in fields
@@ -201,7 +218,6 @@ def _meta(path: Path, start: bytes) -> _Stored:
 def _check_complete(path: Path, stored: _Stored) -> None:
     if stored.data is None or not stored.expected:
         return
-    headers.require_file(stored.data)
     if not stored.packed:
         found = stored.data.stat().st_size - stored.offset
     else:
@@ -227,7 +243,7 @@ def _unpacked_lengths(path: Path, offset: int) -> Iterator[int]:
             yield len(unpack.decompress(part))
 
 
-def _run(path: Path, action):  # type: ignore[no-untyped-def]
+def _run(path: Path, action: Callable[[], R]) -> R:
     """Call into SimpleITK silently; its errors become one sentence that names the file."""
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     try:

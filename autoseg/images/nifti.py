@@ -272,6 +272,9 @@ def _scaled(stored: np.ndarray, scaling: tuple[float, float] | None) -> np.ndarr
     native = stored.astype(stored.dtype.newbyteorder("="))  # a copy: the bytes behind `stored` are read-only
     if scaling is None:
         return native
-    kind = np.float32 if native.dtype.itemsize <= 2 or native.dtype == np.float32 else np.float64
+    narrow = native.dtype.itemsize <= 2 or native.dtype == np.float32
     slope, inter = scaling
-    return native.astype(kind) * kind(slope) + kind(inter)
+    scaled: np.ndarray = native.astype(np.float32 if narrow else np.float64)
+    scaled *= slope
+    scaled += inter
+    return scaled

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -37,9 +37,9 @@ def onto_first(
     if difference is None:
         return array, None, ()
     if "resample_to_first" in kinds:
-        from autoseg.images import regrid
+        from autoseg.images.regrid import resample
 
-        moved, valid = regrid.resample(array, source, grid, order=1, fill=0.0)
+        moved, valid = resample(array, source, grid, order=1, fill=0.0)
         return moved.astype(np.float32, copy=False), valid, (f"resampled onto the first channel ({difference})",)
     raise DataError(
         f"channel {channel} does not lie on the grid of the first channel: {difference}",
@@ -63,11 +63,20 @@ def require_same_grid(found: Grid, image: Grid, *, file: Path, case: str, correc
     )
 
 
+def is_cutting(source: Grid, grid: Grid) -> bool:
+    """Return whether a mask's grid can be believed to be a part of the image's: another shape, another origin.
+
+    The image's shape elsewhere is a lost geometry. The image's origin with another shape is what a tool leaves behind
+    that cuts out slices and forgets to move the origin: taken at its word, every structure would land elsewhere.
+    """
+    return source.shape != grid.shape and math.dist(source.origin_mm, grid.origin_mm) > 0.5 * min(grid.spacing_mm)
+
+
 def nearest(array: np.ndarray, source: Grid, grid: Grid) -> np.ndarray:
     """Return labels (Z, Y, X) on `grid`, each voxel with the value of the nearest one, 0 outside."""
-    from autoseg.images import regrid
+    from autoseg.images.regrid import resample
 
-    moved, _ = regrid.resample(array, source, grid, order=0, fill=0)
+    moved, _ = resample(array, source, grid, order=0, fill=0)
     return np.rint(moved).astype(array.dtype)
 
 
@@ -128,6 +137,8 @@ def _registered(
 def _contrast(found: Grid, image: Grid) -> tuple[str, str, str]:
     if found.shape != image.shape:
         what = f"shape {found.shape} (z, y, x) but the image has {image.shape}"
+        if math.dist(found.origin_mm, image.origin_mm) <= 0.5 * min(image.spacing_mm):
+            what += ", and both start at the same place: were they cut without moving their origin?"
         return "shape_mismatch", what, "Check that they belong together, resample the labels onto the image"
     resample = "Resample the labels onto the image"
     if any(abs(a - b) > 1e-3 * b for a, b in zip(found.spacing_mm, image.spacing_mm, strict=True)):
@@ -171,7 +182,7 @@ def _covering(source: Grid, grid: Grid) -> tuple[slice, ...]:
     return tuple(slice(int(a), max(int(a), int(b))) for a, b in zip(low, high, strict=True))
 
 
-def _triple(values) -> Shape:  # type: ignore[no-untyped-def]
+def _triple(values: Iterable[float]) -> Shape:
     z, y, x = (int(value) for value in values)
     return (z, y, x)
 

@@ -292,15 +292,33 @@ def test_a_missing_mask_is_named(tmp_path: Path) -> None:
         read_labels(source, labels_of(1), GRID, case="A")
 
 
-def test_real_masks_give_the_organs_where_they_are(real_data: Path) -> None:
+def test_a_mask_that_was_cut_without_moving_its_origin_is_refused(tmp_path: Path) -> None:
+    # Cut from the top, but still said to start at the bottom: pasted there, it would lie two slices too low.
+    source = masks(tmp_path, (np.ones((2, 6, 8), np.uint8), GRID.model_copy(update={"shape": (2, 6, 8)})))
+    with pytest.raises(
+        DataError, match=r"shape \(2, 6, 8\) .* image has \(4, 6, 8\), .* without moving their"
+    ) as caught:
+        read_labels(source, labels_of(1), GRID, case="A")
+    assert caught.value.code == "shape_mismatch"
+    trusted = read_labels(source, labels_of(1), GRID, case="A", corrections=(correction("resample_labels"),))
+    assert trusted.array.sum(axis=(1, 2)).tolist() == [48, 48, 0, 0]
+
+
+def test_real_masks_that_lost_their_place_are_refused(real_data: Path, tmp_path: Path) -> None:
+    """The masks cover the last 30 of 112 slices (spleen 33 +- 16 HU there), but their header says the first 30."""
     folder = real_data / "totalsegmentator" / "s0001"
     ct = read_image({"CT": FileSource(path=str(folder / "ct.nii.gz"))}, (Channel(name="CT", kind="ct"),), (), case="s")
-    names = ("spleen", "sternum", "hip_right")
-    paths = [folder / "segmentations" / f"{name}.nii.gz" for name in names]
-    source = MaskSource(masks=tuple(Mask(path=str(path), value=i + 1) for i, path in enumerate(paths)))
-    found = read_labels(source, labels_of(1, 2, 3), ct.grid, case="s")
-    for value, path in enumerate(paths, start=1):
-        assert np.array_equal(found.array == value, files.read_volume(path)[0] > 0)
+    spleen = folder / "segmentations" / "spleen.nii.gz"
+    stored, found = files.read_volume(spleen)
+    source = MaskSource(masks=(Mask(path=str(spleen), value=1),))
+    with pytest.raises(DataError, match=r"shape \(30, 101, 122\) .* \(112, 101, 122\), and both start at the same"):
+        read_labels(source, labels_of(1), ct.grid, case="s")
+    assert ct.array[0, :30][stored > 0].std() > 400
+    x, y, z = found.origin_mm
+    moved = found.model_copy(update={"origin_mm": (x, y, z + 82 * 3.0)})
+    labels = MaskSource(masks=(Mask(path=save(tmp_path / "spleen.nii.gz", stored, moved).path, value=1),))
+    placed = read_labels(labels, labels_of(1), ct.grid, case="s")
+    assert ct.array[0][placed.array == 1].std() < 20
 
 
 def test_real_slicer_masks_lie_on_the_patient(real_data: Path) -> None:

@@ -17,7 +17,7 @@ from autoseg.images import files
 from autoseg.records.errors import DataError, ResourceError
 from autoseg.records.geometry import Grid
 
-VOLUME_FORMATS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
+VOLUME_FORMATS = (".nii.gz", ".nii", ".nrrd", ".mha")
 OBLIQUE = Grid(
     shape=(3, 4, 5),
     spacing_mm=(3.0, 1.5, 0.75),
@@ -43,8 +43,6 @@ def test_what_is_written_is_read_again(suffix: str, dtype: str, tmp_path: Path) 
     assert np.allclose(grid.affine(), OBLIQUE.affine(), atol=1e-5)
     header = files.read_header(path)
     assert (header.grid, header.volumes, header.dtype, header.notes) == (grid, 1, dtype, ())
-    if suffix == ".mhd":
-        return
     assert [item.name for item in tmp_path.iterdir()] == [path.name]
 
 
@@ -57,7 +55,7 @@ def test_equal_input_gives_equal_bytes(suffix: str, tmp_path: Path, monkeypatch:
     assert one.read_bytes() == two.read_bytes()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=25, deadline=None, derandomize=True)
 @given(
     turn=st.tuples(*[st.floats(-3.1, 3.1)] * 3),
     spacing=st.tuples(*[st.floats(0.1, 9.0)] * 3),
@@ -81,7 +79,8 @@ def test_any_direction_survives_nifti(
     assert np.allclose(back.affine(), grid.affine(), rtol=1e-5, atol=1e-4)
     header = nibabel.load(path).header
     assert (int(header["qform_code"]), int(header["sform_code"])) == (1, 1)
-    assert np.allclose(header.get_qform(), header.get_sform(), rtol=1e-4, atol=1e-3)
+    # Near half a turn a quaternion of float32 knows an angle to 7e-4 only; readers take the sform first.
+    assert np.allclose(header.get_qform(), header.get_sform(), rtol=1e-4, atol=2e-2)
 
 
 def test_other_programs_see_the_voxels_where_we_do(tmp_path: Path) -> None:
@@ -319,6 +318,25 @@ def test_the_spacing_of_an_nrrd_is_read_in_the_raw(tmp_path: Path) -> None:
         assert "bad.nrrd" in str(caught.value)
 
 
+@pytest.mark.parametrize("line", ["sizes: 4 three 2", "spacings: 1 2 wide", "space directions: (1,0) (0,1)"])
+def test_a_damaged_nrrd_header_is_an_error_with_its_name(line: str, tmp_path: Path) -> None:
+    path = nrrd(tmp_path / "x.nrrd", line)
+    with pytest.raises(DataError) as caught:
+        files.read_volume(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_an_nrrd_with_the_line_ends_of_windows_is_complete(tmp_path: Path) -> None:
+    path = nrrd(tmp_path / "x.nrrd", "spacings: 1 2 3")
+    text, voxels = path.read_bytes()[:-24], path.read_bytes()[-24:]
+    path.write_bytes(text.replace(b"\n", b"\r\n") + voxels)
+    assert np.array_equal(files.read_volume(path)[0].ravel(), np.arange(24))
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(DataError, match="23 of 24 bytes"):
+        files.read_volume(path)
+
+
 def test_layers_of_a_segmentation_are_chosen(tmp_path: Path) -> None:
     layers = np.stack([counting((2, 3, 4)), counting((2, 3, 4)) * 2], axis=-1)
     sitk.WriteImage(sitk.GetImageFromArray(layers, isVector=True), str(tmp_path / "x.seg.nrrd"))
@@ -328,12 +346,21 @@ def test_layers_of_a_segmentation_are_chosen(tmp_path: Path) -> None:
         files.read_volume(tmp_path / "x.seg.nrrd")
 
 
-def test_a_header_without_its_voxels_is_named(tmp_path: Path) -> None:
-    files.write_volume(tmp_path / "x.mhd", counting(OBLIQUE.shape), OBLIQUE)
-    for data in [item for item in tmp_path.iterdir() if item.suffix != ".mhd"]:
-        data.unlink()
-    with pytest.raises(DataError, match=r"does not exist|cannot be read"):
-        files.read_volume(tmp_path / "x.mhd")
+@pytest.mark.parametrize(("suffix", "compressed"), [(".mhd", True), (".mhd", False), (".nhdr", False)])
+def test_headers_beside_their_voxels_are_read_but_not_written(suffix: str, compressed: bool, tmp_path: Path) -> None:
+    path = tmp_path / f"x{suffix}"
+    sitk.WriteImage(sitk.GetImageFromArray(counting(OBLIQUE.shape)), str(path), useCompression=compressed)
+    assert np.array_equal(files.read_volume(path)[0], counting(OBLIQUE.shape))
+    with pytest.raises(DataError, match="second file"):
+        files.write_volume(path, counting(OBLIQUE.shape), OBLIQUE)
+    (data,) = (item for item in tmp_path.iterdir() if item != path)
+    content = data.read_bytes()
+    data.write_bytes(content[:-20])
+    with pytest.raises(DataError, match="is truncated"):
+        files.read_volume(path)
+    data.unlink()
+    with pytest.raises(DataError, match=f"{data.name}: does not exist"):
+        files.read_volume(path)
 
 
 def picture(path: Path, array: np.ndarray) -> Path:

@@ -15,10 +15,10 @@ TURN_DEGREES = 5.0
 
 def coarse(path: Path) -> tuple[np.ndarray, Grid]:
     array, grid = files.read_volume(path)
-    spacing = tuple(3 * value for value in grid.spacing_mm)
-    array = array[:180, :216, :180].reshape(60, 3, 72, 3, 60, 3).mean((1, 3, 5))
-    origin = grid.affine() @ (1, 1, 1, 1)
-    return array, Grid(shape=(60, 72, 60), spacing_mm=spacing, origin_mm=tuple(origin[:3]), direction=grid.direction)
+    spacing = tuple(4 * value for value in grid.spacing_mm)
+    array = array[:180, :216, :180].reshape(45, 4, 54, 4, 45, 4).mean((1, 3, 5))
+    origin = grid.affine() @ (1.5, 1.5, 1.5, 1)
+    return array, Grid(shape=(45, 54, 45), spacing_mm=spacing, origin_mm=tuple(origin[:3]), direction=grid.direction)
 
 
 def moved(grid: Grid, *, shift_mm: float, turn_degrees: float) -> tuple[Grid, np.ndarray]:
@@ -50,7 +50,7 @@ def test_a_known_motion_between_two_contrasts_is_found_again(real_data: Path) ->
     found = register_rigid(t1, elsewhere, flair, grid)
     check_found(found, motion, grid)
     back, valid = resample_registered(t1, elsewhere, grid, found)
-    inner = (slice(10, 50),) * 3
+    inner = (slice(8, 37),) * 3
     assert np.corrcoef(back[inner].ravel(), t1[inner].ravel())[0, 1] > 0.95
     assert back.dtype == np.float32
     assert valid.dtype == np.bool_
