@@ -24,7 +24,7 @@ def test_memory_can_be_given() -> None:
 
 @pytest.mark.parametrize("memory_gb", [0.0, -1.0, float("nan"), float("inf")])
 def test_memory_is_a_positive_number(memory_gb: float) -> None:
-    with pytest.raises(UsageError, match="GB of memory is not a positive number. Give for example --memory-gb 8."):
+    with pytest.raises(UsageError, match=r"GB of memory is not a positive number. Give for example --memory-gb 8."):
         devices.find("cpu", memory_gb)
 
 

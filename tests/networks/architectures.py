@@ -5,7 +5,9 @@ from __future__ import annotations
 from autoseg.records.plan import Architecture
 
 
-def small(kind: str = "unet", dimensions: int = 3, *, stages: int = 3, features: int = 4, **changes: object) -> Architecture:
+def small(
+    kind: str = "unet", dimensions: int = 3, *, stages: int = 3, features: int = 4, **changes: object
+) -> Architecture:
     """A U-Net that halves every axis between stages."""
     ones, twos, threes = ([number] * dimensions for number in (1, 2, 3))
     arguments = {

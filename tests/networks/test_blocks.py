@@ -28,7 +28,11 @@ def test_both_norm_kernels_have_the_same_gradients() -> None:
     x, upstream = torch.randn(2, 3, 4, 4), torch.randn(2, 3, 4, 4)
     gradients = []
     for function in (blocks.instance_norm, blocks.instance_norm_by_batch):
-        inputs = [x.clone().requires_grad_(), torch.full((3,), 1.5, requires_grad=True), torch.ones(3, requires_grad=True)]
+        inputs = [
+            x.clone().requires_grad_(),
+            torch.full((3,), 1.5, requires_grad=True),
+            torch.ones(3, requires_grad=True),
+        ]
         function(*inputs, slope=0.01).backward(upstream)
         gradients.append([item.grad for item in inputs])
     for one, other in zip(*gradients):

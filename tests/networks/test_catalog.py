@@ -15,7 +15,7 @@ def test_an_unknown_network_is_answered_with_the_nearest(function: object) -> No
 
 
 def test_a_word_like_none_is_answered_with_all() -> None:
-    with pytest.raises(UsageError, match="There are: attention_unet, .*residual_unet, .*unet"):
+    with pytest.raises(UsageError, match=r"There are: attention_unet, .*residual_unet, .*unet"):
         catalog.build(small("os.system"))
 
 

@@ -149,12 +149,11 @@ def test_a_line_needs_two_sizes() -> None:
 def test_the_step_of_training_is_measured(dimensions: int) -> None:
     pytest.importorskip("autoseg.networks.step", reason="the training step is not there")
     patch = PATCH if dimensions == 3 else (1, 32, 32)
-    costs = {
-        optimizer: memory.measure_step(small(dimensions=dimensions), Recipe(optimizer=optimizer), patch, 2)
-        for optimizer in ("sgd", "adamw")
-    }
-    state = 4 * costs["sgd"].parameters
-    assert costs["adamw"].peak_bytes - costs["sgd"].peak_bytes == pytest.approx(state, rel=0.35)
-    averaged = memory.measure_step(small(dimensions=dimensions), Recipe(ema_decay=0.99), patch, 2)
-    assert averaged.peak_bytes - costs["sgd"].peak_bytes == pytest.approx(state, rel=0.35)
-    assert memory.measure_step(small(dimensions=dimensions), Recipe(), patch, 2) is not None
+    architecture = small(dimensions=dimensions, features=32)
+    recipes = {"sgd": Recipe(), "adamw": Recipe(optimizer="adamw"), "average": Recipe(ema_decay=0.99)}
+    costs = {name: memory.measure_step(architecture, recipe, patch, 2) for name, recipe in recipes.items()}
+    # AdamW keeps two numbers a parameter instead of one, and an average is one more.
+    for name in ("adamw", "average"):
+        more = costs[name].peak_bytes - costs["sgd"].peak_bytes
+        assert more == pytest.approx(4 * costs["sgd"].parameters, rel=0.1)
+    assert memory.measure_step(architecture, Recipe(), patch, 2) is costs["sgd"]

@@ -106,7 +106,7 @@ def test_a_wrong_argument_is_named(key: str, value: object, sentence: str) -> No
 def test_a_missing_argument_is_named() -> None:
     architecture = small()
     changed = architecture.model_copy(update={"arguments": {"features": [4, 8]}})
-    with pytest.raises(UsageError, match="argument 'strides' is missing. It takes features, strides, kernels"):
+    with pytest.raises(UsageError, match=r"argument 'strides' is missing\. It takes features, strides, kernels"):
         catalog.build(changed)
 
 
