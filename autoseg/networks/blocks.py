@@ -8,20 +8,22 @@ A block takes the number of spatial axes (2 or 3) and works in both; strides and
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.conv import _ConvNd
 from torch.overrides import handle_torch_function, has_torch_function, has_torch_function_unary
 from torch.utils.checkpoint import checkpoint
 
 EPSILON = 1e-5
 SLOPE = 0.01
 
-_CONVOLUTIONS = {2: nn.Conv2d, 3: nn.Conv3d}
-_TRANSPOSED = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
-_POOLS = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
+_Layers = Mapping[int, Callable[..., nn.Module]]
+_CONVOLUTIONS: _Layers = {2: nn.Conv2d, 3: nn.Conv3d}
+_TRANSPOSED: _Layers = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+_POOLS: _Layers = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
 
 
 def instance_norm(x: Tensor, weight: Tensor, bias: Tensor, *, slope: float = 1.0) -> Tensor:
@@ -201,7 +203,7 @@ def initialise(network: nn.Module) -> None:
         He et al. 2015, arXiv:1502.01852; the zeroed last scale is Goyal et al. 2017, arXiv:1706.02677.
     """
     for module in network.modules():
-        if isinstance(module, (*_CONVOLUTIONS.values(), *_TRANSPOSED.values())):
+        if isinstance(module, _ConvNd):
             nn.init.kaiming_normal_(module.weight, a=SLOPE)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)

@@ -90,7 +90,9 @@ def measure_step(
             precision=precision,
             device_kind=device_kind,
         )
-    return count(architecture, (*patch_shape, batch_size), partial(run, recipe=recipe), device_kind=device_kind)
+    return count(
+        architecture, (*patch_shape, batch_size), lambda network: run(network, recipe), device_kind=device_kind
+    )
 
 
 def measure_window(

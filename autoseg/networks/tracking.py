@@ -98,7 +98,7 @@ def _attention(query: Tensor, key: Tensor, value: Tensor) -> float:
 
 # What CUDA autocast computes in float32 and CPU autocast does not, by the functions' names.
 FLOAT32_ON_A_CARD = frozenset(
-    [
+    (
         "group_norm",
         "layer_norm",
         "rms_norm",
@@ -136,7 +136,7 @@ FLOAT32_ON_A_CARD = frozenset(
         "vector_norm",
         "cdist",
         "renorm",
-    ]
+    )
 )
 # The other way round.
 FLOAT32_ON_A_CPU = frozenset(("avg_pool2d", "avg_pool3d", "adaptive_avg_pool3d"))
