@@ -43,7 +43,7 @@ class _Setting:
     """How patches are computed; `merge`: one field for the mean of the networks instead of one a network."""
 
     networks: tuple[nn.Module, ...]
-    patch: Shape
+    patch: tuple[int, ...]
     dimensions: int
     device: torch.device
     precision: str
@@ -203,7 +203,7 @@ def _total_weight(shape: Sequence[int], passes: Sequence[_Pass], weight: Tensor)
     return total * (len(passes) / len(starts))
 
 
-def _pad(image: Tensor, patch: Shape) -> tuple[Tensor, tuple[int, ...]]:
+def _pad(image: Tensor, patch: Sequence[int]) -> tuple[Tensor, tuple[int, ...]]:
     """Return the image with zeros on both sides of axes shorter than the patch, and how many come first."""
     missing = [max(0, size - there) for size, there in zip(patch, image.shape[1:])]
     before = tuple(count // 2 for count in missing)
@@ -213,7 +213,8 @@ def _pad(image: Tensor, patch: Shape) -> tuple[Tensor, tuple[int, ...]]:
 
 def _window(tensor: Tensor, start: Sequence[int], shape: Sequence[int]) -> Tensor:
     """Return the part of the last three axes that begins at `start`, as a view."""
-    return tensor[(..., *(slice(first, first + size) for first, size in zip(start, shape)))]
+    z, y, x = (slice(first, first + size) for first, size in zip(start, shape))
+    return tensor[..., z, y, x]
 
 
 def _spatial(item: _Pass) -> list[int]:

@@ -240,3 +240,34 @@ def test_runs_on_fake_tensors(labels: Labels) -> None:
         for kind in ("dice_ce", "dice_topk"):
             make_loss(recipe(kind), labels, batch_dice=False)(logits, target).backward()
         assert logits.grad is not None
+
+
+def test_batch_dice_counts_a_class_over_the_samples_where_it_was_annotated() -> None:
+    logits, labels = sample(classes=2, batch=2)
+    labels[1] = 0
+    annotated = torch.tensor([[True, True], [True, False]])
+    both = make_loss(recipe(), structures(1), batch_dice=True)(logits, Target(labels, annotated))
+    ce = make_loss(recipe("ce"), structures(1), batch_dice=True)(logits, Target(labels, annotated))
+    p = torch.softmax(logits, 1)[0, 1]
+    dice = (2 * p[labels[0] == 1].sum() + 1e-5) / (p.sum() + (labels[0] == 1).sum() + 1e-5)
+    torch.testing.assert_close(both - ce, 1 - dice)
+
+
+@pytest.mark.parametrize("kind", ["dice_ce", "ce"])
+def test_a_structure_drawn_where_it_does_not_count_is_background(kind: str) -> None:
+    logits, labels = sample()
+    annotated = torch.tensor([[True, True, False, True]]).repeat(3, 1)
+    loss = make_loss(recipe(kind), structures(3), batch_dice=False)
+    erased = torch.where(labels == 2, 0, labels)
+    assert loss(logits, Target(labels, annotated)).item() == loss(logits, Target(erased, annotated)).item()
+
+
+def test_a_batch_taken_in_parts_is_the_batch_taken_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits, labels = sample()
+    loss = make_loss(recipe(), structures(3), batch_dice=True)
+    whole = loss(logits, Target(labels))
+    slope = gradient(whole, logits)
+    monkeypatch.setattr("autoseg.networks.softmax_sums.CHUNK_NUMBERS", 1)
+    parts = loss(logits, Target(labels))
+    torch.testing.assert_close(parts, whole)
+    torch.testing.assert_close(gradient(parts, logits), slope)

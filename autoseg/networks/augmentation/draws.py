@@ -13,7 +13,6 @@ from autoseg.records.geometry import Shape
 from autoseg.records.plan import Augmentation
 
 ANISOTROPIC_RATIO = 3.0
-ELONGATED_RATIO = 1.5
 CHANNEL_PROBABILITY = 0.5
 MAX_RADIUS = 5
 NUMBERS, NUMBERS_PER_CHANNEL = 21, 8
@@ -108,9 +107,8 @@ def draw(
         rng: Keyed by the caller.
         settings: Probabilities and ranges. `noise_variance` is the range of the noise's standard deviation, as the
             transform of that name has it in nnU-Net.
-        patch_shape: (z, y, x); z = 1 in 2D. Where y or x is more than 3 times z, nothing moves along z. In 2D, where
-            slices have no upright position, the angle's range is 6 times `rotation_degrees` (at most 180), or half of
-            `rotation_degrees` where the patch is more than 1.5 times longer than wide.
+        patch_shape: (z, y, x); z = 1 in 2D. Where y or x is more than 3 times z, nothing moves along z. How far a
+            patch of this shape may turn is the planner's decision: `rotation_degrees` is taken as it stands.
         mirror_axes: Axes that may be flipped: 0 z, 1 y, 2 x.
         channels: Image channels.
         previous: Whether the sample has labels of a previous stage.
@@ -121,7 +119,7 @@ def draw(
     luck: Iterator[float] = iter(rng.random(NUMBERS + NUMBERS_PER_CHANNEL * channels).tolist())
     seeds = rng.integers(0, 2**31, 2)
     in_plane = max(patch_shape) / patch_shape[0] > ANISOTROPIC_RATIO or patch_shape[0] == 1
-    angles = _angles(luck, settings, patch_shape, in_plane)
+    angles = _angles(luck, settings, in_plane)
     scale = _scale(luck, settings)
     mirror = [axis in mirror_axes and u < settings.mirror_probability for axis, u in zip(range(3), luck)]
     noise = _uniform(next(luck), settings.noise_variance) if next(luck) < settings.noise_probability else 0.0
@@ -146,20 +144,13 @@ def draw(
     )
 
 
-def _angles(luck: Iterator[float], settings: Augmentation, patch: Shape, in_plane: bool) -> tuple[float, float, float]:
+def _angles(luck: Iterator[float], settings: Augmentation, in_plane: bool) -> tuple[float, float, float]:
     struck = next(luck) < settings.rotation_probability
-    limit = _largest_angle(settings.rotation_degrees, patch)
+    limit = settings.rotation_degrees
     z, y, x = (_uniform(next(luck), (-limit, limit)) for _ in range(3))
     if not struck:
         return (0.0, 0.0, 0.0)
     return (z, 0.0, 0.0) if in_plane else (z, y, x)
-
-
-def _largest_angle(degrees: float, patch: Shape) -> float:
-    if patch[0] > 1:
-        return degrees
-    elongated = max(patch[1:]) / min(patch[1:]) > ELONGATED_RATIO
-    return degrees / 2 if elongated else min(180.0, 6 * degrees)
 
 
 def _scale(luck: Iterator[float], settings: Augmentation) -> float:

@@ -149,3 +149,10 @@ def test_samples_of_a_batch_do_not_touch_each_other() -> None:
         assert torch.equal(together[0][index], alone[0][0])
         assert torch.equal(together[1][index], alone[1][0])
     assert together[1].dtype == torch.int16
+
+
+def test_between_two_labels_of_equal_weight_the_smaller_wins() -> None:
+    labels = torch.tensor([3, 1, 3, 2], dtype=torch.uint8).view(1, 1, 1, 4)
+    # Half-way between each pair of neighbours along x.
+    offsets = torch.tensor([[[0.0, 0.0, 0.0], [-1.0, 0.0, 1.0]]])
+    assert _majority(labels, offsets).flatten().tolist() == [1, 1, 2]
