@@ -120,7 +120,8 @@ def _part(fingerprint: Fingerprint, preset: Preset, machine: Machine, budget: Bu
         # Half of the time is what full resolution gets beside a low resolution.
         half = budget.clock(machine.device, 0.5, min_steps=_min_steps(preset, short))
         coarse = low_resolution(subject, replace(machine, clock=half))
-        decisions.append(coarse.decision(f"{subject.name('3d_lowres')}.spacing_mm", "" if coarse.value else "none"))
+        if coarse.value is None:
+            decisions.append(coarse.decision(f"{subject.name('3d_lowres')}", "not planned"))
     situation = Situation(subject.frame.flat, subject.frame.anisotropy, coarse.value is not None, short)
     weights = lineup.weights(situation, dimensions)
     if not weights:
