@@ -194,7 +194,9 @@ def low_resolution(subject: Subject, machine: Machine) -> Reasoned[Triple | None
         spacing = _coarser(spacing)
         voxels = math.prod(frame.shape_at(spacing))
         covered = expected(wanted(subject, spacing, flat=False), machine).voxels / voxels
-    seen = f"the full-resolution patch covers {min(first, 1):.0%} of the median image (limit {LOW_RESOLUTION_BELOW:.0%})"
+    seen = (
+        f"the full-resolution patch covers {min(first, 1):.0%} of the median image (limit {LOW_RESOLUTION_BELOW:.0%})"
+    )
     if spacing == frame.spacing_mm.value:
         return Reasoned(None, seen)
     if median_voxels / voxels < LOW_RESOLUTION_WORTHWHILE:
