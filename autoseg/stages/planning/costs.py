@@ -44,9 +44,7 @@ def meter(cost: Cost | None, device: DeviceProfile) -> StepMeter:
         cost: How to measure; None for the dry run of `autoseg.networks.memory`.
         device: Decides the precision of what is measured.
     """
-    if cost is None:
-        from autoseg.networks.memory import measure_step as cost
-    measure: Cost = cost
+    measure = cost or _dry_run()
     known: dict[tuple[str, str, Shape, int], StepCost] = {}
 
     def measured(architecture: Architecture, recipe: Recipe, patch_shape: Shape, batch_size: int) -> StepCost:
@@ -59,6 +57,13 @@ def meter(cost: Cost | None, device: DeviceProfile) -> StepMeter:
         return known[key]
 
     return measured
+
+
+def _dry_run() -> Cost:
+    # Imported here: planning with a given cost, and every other command, must not load torch.
+    from autoseg.networks.memory import measure_step
+
+    return measure_step
 
 
 def precision_of(recipe: Recipe, device: DeviceProfile) -> str:

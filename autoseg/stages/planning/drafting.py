@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from autoseg.records.geometry import Triple
 from autoseg.records.labels import Labels
@@ -21,6 +22,7 @@ LOW_RESOLUTION_BELOW = 0.25
 LOW_RESOLUTION_STEP = 1.03
 LOW_RESOLUTION_COARSE = 2.0
 LOW_RESOLUTION_WORTHWHILE = 2.0
+ROTATION = "recipe.augmentation.rotation_degrees"
 
 
 @dataclass(frozen=True)
@@ -90,43 +92,52 @@ def draft(
     Raises:
         ResourceError: Nothing fits.
     """
-    frame, flat = subject.frame, kind == "2d"
-    spacing = spacing_mm or frame.spacing_mm
-    fitted = fit(wanted(subject, spacing.value, flat=flat, cascade=kind == "3d_cascade"), machine)
-    kept: Reasoned[float | None] = frame.kept_mm if flat else Reasoned(spacing.value[0], spacing.because)
-    target = (kept.value, *spacing.value[1:])
-    z, y, x = (math.floor(size + 0.5) for size in frame.shape_at(spacing.value))
-    mirror = rules.mirror_axes(subject.labels, frame.axis_order.value, dimensions=2 if flat else 3)
-    dice = _batch_dice(subject, kind, has_low_resolution)
-    degrees = rules.rotation_degrees(fitted.patch_shape, subject.preset.recipe.augmentation)
-    augmentation = subject.preset.recipe.augmentation.model_copy(update={"rotation_degrees": degrees.value})
-    configuration = Configuration(
+    spacing = spacing_mm or subject.frame.spacing_mm
+    fitted = fit(wanted(subject, spacing.value, flat=kind == "2d", cascade=kind == "3d_cascade"), machine)
+    chosen = _choices(subject, kind, fitted, spacing=spacing, has_low_resolution=has_low_resolution)
+    configuration = _configuration(subject, kind, fitted, chosen)
+    told = chosen | _of_fit(fitted)
+    told["normalizations"] = Reasoned(_kinds(configuration.normalizations), chosen["normalizations"].because)
+    decisions = tuple(reason.decision(f"{configuration.name}.{field}") for field, reason in told.items())
+    return Draft(configuration, decisions)
+
+
+def _choices(
+    subject: Subject, kind: str, fitted: Fit, *, spacing: Reasoned[Triple], has_low_resolution: bool
+) -> dict[str, Reasoned[Any]]:
+    """Return what the rules decide, by field of the configuration."""
+    frame = subject.frame
+    kept: Reasoned[float | None] = Reasoned(spacing.value[0], spacing.because)
+    if kind == "2d":
+        kept = frame.kept_mm
+    shape = tuple(math.floor(size + 0.5) for size in frame.shape_at(spacing.value))
+    return {
+        "axis_order": frame.axis_order,
+        "spacing_mm": Reasoned((kept.value, *spacing.value[1:]), kept.because),
+        "median_shape": Reasoned(shape, frame.median_shape.because),
+        "normalizations": frame.normalizations,
+        "mirror_axes": rules.mirror_axes(subject.labels, frame.axis_order.value, dimensions=2 if kind == "2d" else 3),
+        "batch_dice": _batch_dice(subject, kind, has_low_resolution),
+        ROTATION: rules.rotation_degrees(fitted.patch_shape, subject.preset.recipe.augmentation),
+    }
+
+
+def _configuration(subject: Subject, kind: str, fitted: Fit, chosen: dict[str, Reasoned[Any]]) -> Configuration:
+    recipe = subject.preset.recipe
+    augmentation = recipe.augmentation.model_copy(update={"rotation_degrees": chosen[ROTATION].value})
+    dice = chosen["batch_dice"].value
+    return Configuration(
         name=subject.name(kind),
         preset=subject.preset.name,
-        axis_order=frame.axis_order.value,
-        spacing_mm=target,
         patch_shape=fitted.patch_shape,
-        median_shape=(z, y, x),
         batch_size=fitted.batch_size,
-        normalizations=frame.normalizations.value,
-        mirror_axes=mirror.value,
-        batch_dice=dice.value,
         architecture=fitted.architecture,
-        recipe=subject.preset.recipe.model_copy(update={"batch_dice": dice.value, "augmentation": augmentation}),
+        recipe=recipe.model_copy(update={"batch_dice": dice, "augmentation": augmentation}),
         memory=fitted.memory,
         previous=Previous(configuration=subject.name("3d_lowres")) if kind == "3d_cascade" else None,
-        data_key=data_key(frame.axis_order.value, target, frame.normalizations.value),
+        data_key=data_key(*(chosen[field].value for field in ("axis_order", "spacing_mm", "normalizations"))),
+        **{field: reason.value for field, reason in chosen.items() if field != ROTATION},
     )
-    reasons: dict[str, Reasoned] = {
-        "axis_order": frame.axis_order,
-        "spacing_mm": Reasoned(target, kept.because if flat else spacing.because),
-        "median_shape": Reasoned((z, y, x), frame.median_shape.because),
-        "normalizations": Reasoned(_kinds(configuration.normalizations), frame.normalizations.because),
-        "mirror_axes": mirror,
-        "batch_dice": dice,
-        "recipe.augmentation.rotation_degrees": degrees,
-    }
-    return Draft(configuration, _decisions(configuration.name, reasons | _of_fit(fitted)))
 
 
 def _batch_dice(subject: Subject, kind: str, has_low_resolution: bool) -> Reasoned[bool]:
@@ -167,10 +178,6 @@ def _kinds(normalizations: Sequence[Normalization]) -> str:
     return ", ".join(f"{item.channel}: {item.kind}{' (masked)' if item.masked else ''}" for item in normalizations)
 
 
-def _decisions(name: str, reasons: dict[str, Reasoned]) -> tuple[Decision, ...]:
-    return tuple(reason.decision(f"{name}.{field}") for field, reason in reasons.items())
-
-
 def data_key(
     axis_order: Sequence[int], spacing_mm: Sequence[float | None], normalizations: Sequence[Normalization]
 ) -> str:
@@ -194,7 +201,9 @@ def low_resolution(subject: Subject, machine: Machine) -> Reasoned[Triple | None
         spacing = _coarser(spacing)
         voxels = math.prod(frame.shape_at(spacing))
         covered = expected(wanted(subject, spacing, flat=False), machine).voxels / voxels
-    seen = f"the full-resolution patch covers {first:.0%} of the median image (limit {LOW_RESOLUTION_BELOW:.0%})"
+    seen = (
+        f"the full-resolution patch covers {min(first, 1):.0%} of the median image (limit {LOW_RESOLUTION_BELOW:.0%})"
+    )
     if spacing == frame.spacing_mm.value:
         return Reasoned(None, seen)
     if median_voxels / voxels < LOW_RESOLUTION_WORTHWHILE:

@@ -42,6 +42,11 @@ class Wanted:
     network: Callable[[Topology], Architecture]
 
     @property
+    def least_batch(self) -> int:
+        """The patch shrinks until this batch fits."""
+        return self.planning.batch_size or self.planning.min_batch
+
+    @property
     def dimensions(self) -> int:
         """2 or 3."""
         return len(self.spacing_mm)
@@ -124,13 +129,13 @@ def _rooms(wanted: Wanted, machine: Machine, tried: list[Topology]) -> Iterator[
         if _hopeless(wanted, machine, topology):
             continue
         room = _room(wanted, machine, topology)
-        if room.batch >= wanted.planning.min_batch and room.quick_enough:
+        if room.batch >= wanted.least_batch and room.quick_enough:
             yield room
 
 
 def _nothing_fits(wanted: Wanted, machine: Machine, tried: list[Topology]) -> ResourceError:
     return ResourceError(
-        f"not even a patch of {words(as_shape(tried[-1].patch))} voxels with batch {wanted.planning.min_batch} fits"
+        f"not even a patch of {words(as_shape(tried[-1].patch))} voxels with batch {wanted.least_batch} fits"
         f" the {gigabytes(machine.budget_bytes)} that one step may hold"
         + (f", in a step of {machine.clock.longest_step_seconds:.2g} seconds" if machine.clock else ""),
         fix="Give more memory (--memory-gb) or time, or choose a smaller network (--preset).",
@@ -143,7 +148,7 @@ def _hopeless(wanted: Wanted, machine: Machine, topology: Topology) -> bool:
         return False
     # Every convolution's output is kept for the backward pass in two bytes or more: no dry run needed to refuse it.
     count = elements.elements(wanted.network(topology), topology)
-    return count * LEAST_ELEMENT_BYTES * wanted.planning.min_batch > machine.budget_bytes
+    return count * LEAST_ELEMENT_BYTES * wanted.least_batch > machine.budget_bytes
 
 
 @dataclass(frozen=True)
@@ -165,14 +170,14 @@ def _room(wanted: Wanted, machine: Machine, topology: Topology) -> _Room:
         batch = line.largest_batch(topology.voxels, machine.budget_bytes)
     quick = True
     if machine.clock is not None:
-        quick = machine.clock.allows(line.flops(topology.voxels * wanted.planning.min_batch))
+        quick = machine.clock.allows(line.flops(topology.voxels * wanted.least_batch))
     return _Room(topology, architecture, line, batch, quick)
 
 
 def _verified(wanted: Wanted, machine: Machine, room: _Room, tried: list[Topology]) -> Fit | None:
     batch, because = _batch(wanted, machine, room)
     shape = as_shape(room.topology.patch)
-    for size in _shrinking_batches(batch, wanted.planning.min_batch):
+    for size in _shrinking_batches(batch, wanted.least_batch):
         step = machine.measure(room.architecture, wanted.recipe, shape, size)
         fits = step.peak_bytes <= machine.budget_bytes or wanted.planning.conformance is not None
         if fits:

@@ -9,9 +9,10 @@ import autoseg
 from autoseg.records.dataset import Correction
 from autoseg.records.errors import UsageError
 from autoseg.records.fingerprint import Fingerprint
+from autoseg.records.geometry import Triple
 from autoseg.records.machine import DeviceProfile
 from autoseg.records.plan import Decision, Plan, Preset, ShortBudget
-from autoseg.stages.planning import drafting, lineup
+from autoseg.stages.planning import lineup
 from autoseg.stages.planning.clock import Clock, run_clock
 from autoseg.stages.planning.costs import Cost, meter
 from autoseg.stages.planning.drafting import Draft, Subject, draft, low_resolution
@@ -113,33 +114,21 @@ class Part:
 def _part(fingerprint: Fingerprint, preset: Preset, machine: Machine, budget: Budget) -> Part:
     full = Subject(survey(fingerprint, preset.planning), fingerprint.labels, preset)
     subject, short, decisions = _for_budget(full, machine, budget)
-    dimensions = subject.preset.network.dimensions
-    main = "2d" if subject.frame.flat or "3d" not in dimensions else "3d"
-    coarse: Reasoned = Reasoned(None, "the data are 2D")
-    if main == "3d":
-        # Half of the time is what full resolution gets beside a low resolution.
-        half = budget.clock(machine.device, 0.5, min_steps=_min_steps(preset, short))
-        coarse = low_resolution(subject, replace(machine, clock=half))
-        decisions.append(coarse.decision(f"{subject.name('3d_lowres')}.spacing_mm", "" if coarse.value else "none"))
+    coarse = _coarse(subject, short, machine, budget)
     situation = Situation(subject.frame.flat, subject.frame.anisotropy, coarse.value is not None, short)
-    weights = lineup.weights(situation, dimensions)
+    weights = lineup.weights(situation, preset.network.dimensions)
     if not weights:
         raise UsageError(f"preset {preset.name} has no network for 2D data", fix="Choose another with --preset.")
+    if coarse.value is None:
+        decisions.append(coarse.decision(subject.name("3d_lowres"), "not planned"))
     total = sum(weight.value for weight in weights.values())
     drafts = []
-    for kind in _planned(main, dimensions, coarse.value is not None):
+    for kind in _planned(subject, coarse.value is not None):
         # A configuration outside of the line-up is planned for those who train it by name, as if it had all the time.
         share = weights[kind].value / total if kind in weights else 1.0
-        clock = budget.clock(machine.device, share, min_steps=_min_steps(preset, short))
-        drafts.append(
-            draft(
-                subject,
-                kind,
-                replace(machine, clock=clock),
-                spacing_mm=coarse if kind == "3d_lowres" else None,
-                has_low_resolution=coarse.value is not None,
-            )
-        )
+        timed = replace(machine, clock=budget.clock(machine.device, share, min_steps=_min_steps(preset, short)))
+        spacing = Reasoned(coarse.value, coarse.because) if kind == "3d_lowres" and coarse.value else None
+        drafts.append(draft(subject, kind, timed, spacing_mm=spacing, has_low_resolution=coarse.value is not None))
     return Part(
         drafts=tuple(drafts),
         weighted=tuple((subject.name(kind), weight.value / total) for kind, weight in weights.items()),
@@ -148,10 +137,22 @@ def _part(fingerprint: Fingerprint, preset: Preset, machine: Machine, budget: Bu
     )
 
 
-def _planned(main: str, dimensions: Sequence[str], has_low_resolution: bool) -> tuple[str, ...]:
-    if main == "2d":
+def _main(subject: Subject) -> str:
+    return "2d" if subject.frame.flat or "3d" not in subject.preset.network.dimensions else "3d"
+
+
+def _coarse(subject: Subject, short: bool, machine: Machine, budget: Budget) -> Reasoned[Triple | None]:
+    if _main(subject) == "2d":
+        return Reasoned(None, "only a 3D network sees more of an image at a low resolution")
+    # Half of the time is what full resolution gets beside a low resolution.
+    half = budget.clock(machine.device, 0.5, min_steps=_min_steps(subject.preset, short))
+    return low_resolution(subject, replace(machine, clock=half))
+
+
+def _planned(subject: Subject, has_low_resolution: bool) -> tuple[str, ...]:
+    if _main(subject) == "2d":
         return ("2d",)
-    slices = ("2d",) if "2d" in dimensions else ()
+    slices = ("2d",) if "2d" in subject.preset.network.dimensions else ()
     return (*slices, "3d", *(("3d_lowres", "3d_cascade") if has_low_resolution else ()))
 
 
@@ -165,8 +166,7 @@ def _for_budget(subject: Subject, machine: Machine, budget: Budget) -> tuple[Sub
     clock = budget.clock(machine.device, 1.0)
     if clock is None:
         return subject, False, []
-    kind = "2d" if subject.frame.flat or "3d" not in preset.network.dimensions else "3d"
-    trial = drafting.draft(subject, kind, machine).configuration
+    trial = draft(subject, _main(subject), machine).configuration
     steps = clock.steps(trial.memory.step_flops)
     needed = STEPS_OF_A_FULL_RECIPE if preset.short is None else preset.short.steps_below
     if steps >= needed:

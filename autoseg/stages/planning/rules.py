@@ -64,6 +64,8 @@ def axis_order(spacing_mm: Triple, shape: Sequence[float]) -> Reasoned[tuple[int
     coarse = coarsest_axis(spacing_mm, shape)
     first, second, third = (coarse, *(axis for axis in range(3) if axis != coarse))
     why = "has one voxel" if min(shape) == 1 else f"has the largest spacing, {spacing_mm[coarse]:.4g} mm"
+    if max(spacing_mm) - min(spacing_mm) <= EQUAL * max(spacing_mm):
+        why = f"is the first of three with equal spacing, {spacing_mm[coarse]:.4g} mm"
     return Reasoned((first, second, third), f"axis {'zyx'[coarse]} {why}, and slices of a 2D network are cut across it")
 
 
