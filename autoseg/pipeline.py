@@ -34,6 +34,8 @@ from autoseg.stages import (
     training,
 )
 from autoseg.stages.ensembling.out_of_fold import OutOfFold
+from autoseg.stages.evaluating.truths import score_case, truth
+from autoseg.stages.importing.scans import find_scans
 from autoseg.workspace import Workspace, read_record, write_record
 
 log = logging.getLogger("autoseg")
@@ -221,7 +223,7 @@ def predict_held_out(
     for prediction in predicting.predict_held_out(
         member, scans, labels=plan.labels, folder=folder / "held_out", options=options
     ):
-        scores.append(evaluating.score_case(dataset, dataset.case(prediction.case), prediction.labels))
+        scores.append(score_case(dataset, dataset.case(prediction.case), prediction.labels))
         tell(f"{where} held-out case {prediction.case}", len(scores) / count, None)
     evaluation = Evaluation(members=(model.key(),), scores=tuple(scores), inputs_digest=trained.weights_sha256)
     evaluating.write_scores(folder / "scores.csv", evaluation)
@@ -235,23 +237,23 @@ def ensemble(work: Workspace, plan_name: str = "default", *, tell: Tell = quiet)
     there = OutOfFold.collect(work, plan)
     dataset = there.dataset
 
-    def truth(case: str) -> LabelMap:
-        return evaluating.truth(dataset, dataset.case(case))
+    def drawn(case: str) -> LabelMap:
+        return truth(dataset, dataset.case(case))
 
     tell("choose the ensemble", 0.0, None)
     choice = ensembling.choose(
-        there.folds(), dataset.cases, plan.labels, probabilities=there.probabilities, truth=truth, plan=plan.name
+        there.folds(), dataset.cases, plan.labels, probabilities=there.probabilities, truth=drawn, plan=plan.name
     )
     shared = there.shared_cases(choice.members)
     choice = ensembling.choose_postprocessing(
-        choice, shared, plan.labels, prediction=lambda case: there.merged(choice, case), truth=truth
+        choice, shared, plan.labels, predictions=lambda case: there.merged(choice, case), truth=drawn
     )
     folder = work.ensemble(plan.name)
     scores = []
     for number, case in enumerate(shared):
         tell(f"score the ensemble on held-out case {case.id}", number / len(shared), None)
         merged = there.merged(choice, case.id)
-        scores.append(evaluating.score_case(dataset, case, merged))
+        scores.append(score_case(dataset, case, merged))
         values = predicting.written_values(merged.array, plan.labels)
         files.write_volume(folder / "predictions" / f"{case.id}.nii.gz", values, merged.grid, description=_origin(plan))
     evaluation = Evaluation(members=choice.members, scores=tuple(scores), inputs_digest=choice.digest())
@@ -270,7 +272,7 @@ def predict(
         CasesFailed: Some scans could not be predicted; the others were written.
     """
     plan = work.plan(request.plan)
-    scans = importing.find_scans(source, plan.channels)
+    scans = find_scans(source, plan.channels)
     choice = None if request.members else work.choice(plan.name)
     shares = dict(zip(choice.members, choice.weights, strict=True)) if choice else dict.fromkeys(request.members, 1.0)
     device = str(devices.torch_device(devices.find(request.device)))
@@ -307,7 +309,7 @@ def predict(
 
 def scans(work: Workspace, source: Path, plan_name: str) -> list[str]:
     """Return the ids of the scans that a prediction would find."""
-    return [scan.id for scan in importing.find_scans(source, work.plan(plan_name).channels)]
+    return [scan.id for scan in find_scans(source, work.plan(plan_name).channels)]
 
 
 def candidates(work: Workspace, plan_name: str) -> dict[str, tuple[str, ...]]:

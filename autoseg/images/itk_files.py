@@ -23,6 +23,7 @@ ITEM_BYTES = {
     "int16": 2, "int16_t": 2, "uint16": 2, "uint16_t": 2,
     "int": 4, "uint": 4, "signed int": 4, "unsigned int": 4, "int32": 4, "int32_t": 4, "uint32": 4, "uint32_t": 4,
     "long": 8, "ulong": 8, "longlong": 8, "ulonglong": 8, "long long": 8, "unsigned long long": 8,
+    "long long int": 8, "signed long long": 8, "signed long long int": 8, "unsigned long long int": 8,
     "int64": 8, "int64_t": 8, "uint64": 8, "uint64_t": 8, "long_long": 8, "ulong_long": 8,
     "float": 4, "double": 8,
 }  # fmt: skip

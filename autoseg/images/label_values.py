@@ -117,10 +117,12 @@ def _refuse(counts: Mapping[int, int], table: Mapping[int, int], *, file: Path) 
 
 def _advice(counts: Mapping[int, int], table: Mapping[int, int]) -> tuple[str, str]:
     if set(counts) == {255} and 1 in table:
-        return "mask_255", "If 255 stands for 1, import with --remap 255=1."
+        return "mask_255", "If 255 stands for 1, declare the structure with the value 255: it is remapped to 1."
     if min(counts) < 0:
-        return "negative_label", f"Correct the file, or import with --remap {min(counts)}=0."
+        return "negative_label", "Correct the file, or declare the value as the one to ignore: it is remapped then."
     if max(counts) > LARGEST_LABEL:
         return "label_too_large", "Is it an image, or a file of another tool? Correct it, or declare the value."
-    first = next(iter(counts))
-    return "undeclared_label", f"Declare it as a structure, or import with --remap {first}=0."
+    return (
+        "undeclared_label",
+        "Declare it as a structure or as the value to ignore (it is remapped), or correct the file.",
+    )

@@ -110,6 +110,8 @@ def _colours(path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
 
 
 def _pillow(path: Path, content: bytes) -> np.ndarray:
+    if content.startswith(b"\x89PNG\r\n") and b"IEND" not in content[-64:]:
+        raise headers.truncated(path, len(content), None)  # Pillow forgives a missing end
     try:
         with Picture.open(io.BytesIO(content)) as picture:
             picture.load()

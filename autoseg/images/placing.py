@@ -44,7 +44,7 @@ def onto_first(
     raise DataError(
         f"channel {channel} does not lie on the grid of the first channel: {difference}",
         file=file,
-        fix="Import with --channels-grid resample (or register), or resample the file.",
+        fix=f"Import with --register {channel}, or resample the file onto the first channel.",
         code="channel_geometry",
     )
 

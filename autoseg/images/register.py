@@ -159,7 +159,8 @@ def _method(grid: Grid, *, levels: int) -> sitk.ImageRegistrationMethod:
     share = min(1.0, SAMPLES / math.prod(grid.shape))
     method.SetMetricSamplingPercentagePerLevel([min(1.0, share * 8**level) for level in reversed(range(levels))], SEED)
     method.SetInterpolator(sitk.sitkLinear)
-    method.SetNumberOfThreads(1)  # sums over threads end in another order each run
+    method.SetNumberOfThreads(1)
+    method.SetNumberOfWorkUnits(1)  # sums over several units end in another order each run
     return method
 
 

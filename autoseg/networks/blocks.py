@@ -55,9 +55,7 @@ def instance_norm_by_batch(x: Tensor, weight: Tensor, bias: Tensor, *, slope: fl
     samples, channels = x.shape[:2]
     flat = x.reshape(1, samples * channels, *x.shape[2:])
     backend = torch.backends.cudnn.enabled
-    flat = torch.batch_norm(
-        flat, weight.repeat(samples), bias.repeat(samples), None, None, True, 0.0, EPSILON, backend
-    )
+    flat = torch.batch_norm(flat, weight.repeat(samples), bias.repeat(samples), None, None, True, 0.0, EPSILON, backend)
     # Activated before the view: an in-place change of a view costs two copies in the backward pass (which is what
     # torch's InstanceNorm followed by an in-place ReLU pays).
     return _activate(flat, slope).view(x.shape)
@@ -147,9 +145,7 @@ class ResidualBlock(nn.Module):
         arXiv:2404.09556); checked against dynamic-network-architectures.
     """
 
-    def __init__(
-        self, dimensions: int, inputs: int, *, outputs: int, kernel: Sequence[int], stride: Sequence[int]
-    ):
+    def __init__(self, dimensions: int, inputs: int, *, outputs: int, kernel: Sequence[int], stride: Sequence[int]):
         super().__init__()
         ones = (1,) * dimensions
         self.first = ConvNormAct(dimensions, inputs, outputs=outputs, kernel=kernel, stride=stride)

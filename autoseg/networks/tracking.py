@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
-from torch.utils.checkpoint import checkpoint
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import flop_registry
 
 from autoseg.networks import blocks
@@ -98,9 +98,45 @@ def _attention(query: Tensor, key: Tensor, value: Tensor) -> float:
 
 # What CUDA autocast computes in float32 and CPU autocast does not, by the functions' names.
 FLOAT32_ON_A_CARD = frozenset(
-    """group_norm layer_norm rms_norm softmax log_softmax softplus sum prod cumsum cumprod norm logsumexp exp expm1 log
-    log10 log1p log2 pow __pow__ __rpow__ reciprocal rsqrt interpolate upsample cosine_similarity normalize nll_loss
-    l1_loss mse_loss smooth_l1_loss huber_loss kl_div binary_cross_entropy_with_logits vector_norm cdist renorm""".split()
+    [
+        "group_norm",
+        "layer_norm",
+        "rms_norm",
+        "softmax",
+        "log_softmax",
+        "softplus",
+        "sum",
+        "prod",
+        "cumsum",
+        "cumprod",
+        "norm",
+        "logsumexp",
+        "exp",
+        "expm1",
+        "log",
+        "log10",
+        "log1p",
+        "log2",
+        "pow",
+        "__pow__",
+        "__rpow__",
+        "reciprocal",
+        "rsqrt",
+        "interpolate",
+        "upsample",
+        "cosine_similarity",
+        "normalize",
+        "nll_loss",
+        "l1_loss",
+        "mse_loss",
+        "smooth_l1_loss",
+        "huber_loss",
+        "kl_div",
+        "binary_cross_entropy_with_logits",
+        "vector_norm",
+        "cdist",
+        "renorm",
+    ]
 )
 # The other way round.
 FLOAT32_ON_A_CPU = frozenset(("avg_pool2d", "avg_pool3d", "adaptive_avg_pool3d"))

@@ -20,7 +20,15 @@ import torch
 from torch import Tensor, nn
 
 from autoseg.networks.arguments import check_keys, counts, per_axis, wrong
-from autoseg.networks.blocks import AttentionGate, ConvNormAct, ResidualBlock, checkpointed, initialise, pointwise, upsampling
+from autoseg.networks.blocks import (
+    AttentionGate,
+    ConvNormAct,
+    ResidualBlock,
+    checkpointed,
+    initialise,
+    pointwise,
+    upsampling,
+)
 from autoseg.records.geometry import Shape
 from autoseg.records.plan import Architecture
 

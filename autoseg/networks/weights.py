@@ -57,7 +57,10 @@ def load(path: Path, *, finite: bool = True) -> tuple[dict[str, Tensor], dict[st
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
     except FileNotFoundError:
         raise DataError(
-            "the model file does not exist", file=path, fix="Train the model, or give the right path.", code="no_weights"
+            "the model file does not exist",
+            file=path,
+            fix="Train the model, or give the right path.",
+            code="no_weights",
         ) from None
     except (SafetensorError, OSError, ValueError) as error:
         raise DataError(

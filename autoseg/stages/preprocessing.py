@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
 
 from autoseg.compute.workers import map_cases
 from autoseg.images.normalize import normalize
+from autoseg.images.positions import draw_positions, read_positions, write_positions
 from autoseg.images.regrid import to_network
 from autoseg.images.store import REDO, check_file, file_digest, open_array, write_array
 from autoseg.records.dataset import Case, Dataset, FileSource, MaskSource, Source
@@ -24,13 +24,12 @@ from autoseg.records.errors import DataError, UserError
 from autoseg.records.plan import Configuration
 from autoseg.records.results import CaseMarker
 from autoseg.records.volumes import Image, LabelMap, PreprocessedCase
-from autoseg.workspace import locked, read_record, write_record, writing
+from autoseg.workspace import locked, read_record, write_record
 
 log = logging.getLogger(__name__)
 
 # Raised when the same inputs would give other arrays, so that old ones are made again.
 METHOD_VERSION = 1
-POSITIONS_PER_VALUE = 10_000
 # Slices are read one at a time in 2D; in 3D the default chunks follow the patch.
 CHUNK_2D = (1, 1, 256, 256)
 
@@ -157,7 +156,7 @@ def open_case(folder: Path, case_id: str, *, previous: Path | None = None) -> Pr
         labels=open_array(folder / f"{case_id}.labels.b2nd") if has_labels else None,
         previous=None if previous is None else _open_previous(previous, marker),
         passage=marker.passage,
-        positions=_read_positions(folder / f"{case_id}.positions.npz") if has_labels else {},
+        positions=read_positions(folder / f"{case_id}.positions.npz") if has_labels else {},
         annotated=marker.annotated,
     )
 
@@ -198,31 +197,6 @@ def inputs_digest(dataset: Dataset, case: Case, configuration: Configuration) ->
         "normalizations": [rule.model_dump() for rule in configuration.normalizations],
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def draw_positions(labels: np.ndarray, *, case: str, ignore: int | None = None) -> dict[int, np.ndarray]:
-    """Return inside value -> int32 (n, 3) voxel indices (z, y, x): all of them, or 10,000 drawn at random.
-
-    The draw depends on the case's id and the value alone, so it is the same in every run and on every machine.
-
-    Args:
-        labels: (Z, Y, X), 0 background.
-        case: Id.
-        ignore: A value to leave out.
-    """
-    key = int.from_bytes(hashlib.sha256(case.encode()).digest()[:8], "big")
-    positions = {}
-    for value, box in enumerate(ndimage.find_objects(labels), start=1):
-        if box is None or value == ignore:
-            continue
-        found = np.flatnonzero(labels[box] == value)
-        if found.size > POSITIONS_PER_VALUE:
-            rng = np.random.default_rng([key, value])
-            found = found[np.sort(rng.choice(found.size, POSITIONS_PER_VALUE, replace=False, shuffle=False))]
-        shape = tuple(part.stop - part.start for part in box)
-        corner = [part.start for part in box]
-        positions[value] = (np.stack(np.unravel_index(found, shape), axis=1) + corner).astype(np.int32)
-    return positions
 
 
 def _normalize(image: np.ndarray, valid: np.ndarray | None, *, configuration: Configuration) -> np.ndarray:
@@ -272,9 +246,7 @@ def _write_arrays(task: _Task, case: PreprocessedCase) -> list[str]:
     if case.labels is not None:
         names += [f"{case.id}.labels.b2nd", f"{case.id}.positions.npz"]
         write_array(task.folder / names[1], case.labels, chunk=chunk and chunk[1:])
-        arrays: dict[str, Any] = {str(value): where for value, where in case.positions.items()}
-        with writing(task.folder / names[2]) as temporary, open(temporary, "wb") as stream:
-            np.savez(stream, **arrays)
+        write_positions(task.folder / names[2], case.positions)
     return names
 
 
@@ -315,11 +287,6 @@ def _open_previous(path: Path, marker: CaseMarker) -> Any:
             code="previous_shape",
         )
     return array
-
-
-def _read_positions(path: Path) -> dict[int, np.ndarray]:
-    with np.load(path, allow_pickle=False) as stored:
-        return {int(name): stored[name] for name in stored.files}
 
 
 def _source_facts(source: Source) -> list[Any]:

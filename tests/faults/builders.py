@@ -177,11 +177,11 @@ def f13_float_labels(folder: Path) -> FaultCase:
 
 
 def f14_negative_label(folder: Path) -> FaultCase:
-    return _spoil_labels(folder, -3, np.int16, "negative_label", ("-3 (1 voxels)", "--remap"))
+    return _spoil_labels(folder, -3, np.int16, "negative_label", ("-3 (1 voxels)", "remapped"))
 
 
 def f15_undeclared_label(folder: Path) -> FaultCase:
-    return _spoil_labels(folder, 7, np.uint8, "undeclared_label", ("7 (1 voxels)", "0, 1, 2", "--remap 7=0"))
+    return _spoil_labels(folder, 7, np.uint8, "undeclared_label", ("7 (1 voxels)", "0, 1, 2", "remapped"))
 
 
 def f16_huge_label(folder: Path) -> FaultCase:
@@ -191,7 +191,7 @@ def f16_huge_label(folder: Path) -> FaultCase:
 def f17_masks_of_255(folder: Path) -> FaultCase:
     path = label_file(folder)
     save(path, (load(path) > 0).astype(np.uint8) * 255)
-    return FaultCase(path, BAD, "mask_255", ("255", "--remap 255=1"))
+    return FaultCase(path, BAD, "mask_255", ("255", "remapped to 1"))
 
 
 def f18_values_with_gaps(folder: Path) -> FaultCase:

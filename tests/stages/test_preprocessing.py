@@ -14,7 +14,7 @@ from autoseg.records.labels import Labels, Structure
 from autoseg.records.plan import Configuration, Normalization
 from autoseg.records.volumes import Image, LabelMap
 from autoseg.stages import preprocessing
-from autoseg.stages.preprocessing import cases_digest, draw_positions, inputs_digest, open_case, prepare, preprocess
+from autoseg.stages.preprocessing import cases_digest, inputs_digest, open_case, prepare, preprocess
 from autoseg.workspace import locked
 from tests.images.by_hand import configuration, grid
 
@@ -99,21 +99,6 @@ def test_prepare_names_the_case() -> None:
     image = Image(np.ones((2, 2, 2, 2), np.float32), grid((2, 2, 2)))
     with pytest.raises(DataError, match="a_7: has 2 channels, but the plan was made for 1: MR"):
         prepare(image, None, ZSCORE, case="a_7")
-
-
-def test_positions_are_a_sample_that_depends_on_the_case_alone() -> None:
-    labels = np.zeros((30, 30, 30), np.uint8)
-    labels[2:28, 2:28, 2:28], labels[0, 0, 5] = 2, 5
-    found = draw_positions(labels, case="a")
-    assert sorted(found) == [2, 5]
-    assert found[5].tolist() == [[0, 0, 5]]
-    assert found[2].shape == (10_000, 3)
-    assert found[2].dtype == np.int32
-    assert np.all(labels[tuple(found[2].T)] == 2)
-    assert len(np.unique(found[2], axis=0)) == 10_000
-    assert np.allclose(found[2].mean(axis=0), 14.5, atol=0.5)  # drawn from everywhere
-    assert np.array_equal(draw_positions(labels, case="a")[2], found[2])
-    assert not np.array_equal(draw_positions(labels, case="b")[2], found[2])
 
 
 def test_cases_are_written_and_opened(dataset: Dataset, folder: Path) -> None:

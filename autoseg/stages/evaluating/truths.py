@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from autoseg.stages.evaluating.scoring import score
-
 from autoseg.images import cases, files
 from autoseg.records.dataset import Case, Dataset
 from autoseg.records.errors import DataError
 from autoseg.records.results import CaseScore
 from autoseg.records.volumes import LabelMap
+from autoseg.stages.evaluating.scoring import score
 
 
 def truth(dataset: Dataset, case: Case, *, like: LabelMap | None = None) -> LabelMap:

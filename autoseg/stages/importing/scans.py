@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from autoseg.images.files import is_image, strip_suffix
-
 from autoseg.records.dataset import Case, Channel, FileSource, Source, check_name
 from autoseg.records.errors import DataError, UsageError
 

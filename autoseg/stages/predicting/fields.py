@@ -121,7 +121,8 @@ def _logits(image: np.ndarray, member: Member, case: str, options: Options) -> n
 def follow(label_map: LabelMap, passage: Passage) -> np.ndarray:
     """Return a label map of the scan's geometry on the network grid that a passage leads to, (Z, Y, X)."""
     oriented = regrid.reorient(label_map.array, passage.original, passage.oriented)
-    return regrid.resize_labels(oriented[passage.crop.slices()], passage.network.shape)
+    coarse = regrid.anisotropic_axis(passage.oriented.spacing_mm, passage.network.spacing_mm)
+    return regrid.resize_labels(oriented[passage.crop.slices()], passage.network.shape, anisotropic_axis=coarse)
 
 
 def one_hot(labels: np.ndarray, count: int) -> np.ndarray:

@@ -13,8 +13,8 @@ from autoseg.records.dataset import Dataset
 from autoseg.records.plan import Plan
 from autoseg.records.results import CaseScore, EnsembleChoice, Evaluation
 from autoseg.records.volumes import LabelMap
-from autoseg.stages import evaluating
 from autoseg.stages.ensembling.out_of_fold import OutOfFold
+from autoseg.stages.evaluating.truths import truth
 from autoseg.stages.reporting import figures
 from autoseg.stages.training import history
 from autoseg.workspace import Workspace, read_record
@@ -89,8 +89,8 @@ def overlays(work: Workspace, plan: Plan, choice: EnsembleChoice, evaluation: Ev
 def _picture(there: OutOfFold, choice: EnsembleChoice, id: str, dataset: Dataset) -> str:
     case = dataset.case(id)
     image = read_image(case.images, dataset.channels, dataset.corrections, case=id)
-    truth = evaluating.truth(dataset, case)
+    drawn = truth(dataset, case)
     found = there.merged(choice, id)
     array, grid = regrid.orient(image.array, image.grid)
-    maps = [LabelMap(regrid.orient(item.array, image.grid)[0], grid) for item in (truth, found)]
+    maps = [LabelMap(regrid.orient(item.array, image.grid)[0], grid) for item in (drawn, found)]
     return figures.overlay(array[0], maps[0], maps[1])

@@ -7,13 +7,14 @@ import platform
 from importlib import resources
 from pathlib import Path
 
+import pandas as pd
 import torch
 from jinja2 import Environment, StrictUndefined
 
 from autoseg import __version__
 from autoseg.records.plan import Plan
 from autoseg.records.results import Evaluation
-from autoseg.stages import evaluating
+from autoseg.stages.evaluating import tables
 from autoseg.stages.reporting import figures, gathering
 from autoseg.workspace import Workspace, read_record, write_bytes
 
@@ -26,7 +27,7 @@ def write(work: Workspace, plan: Plan) -> Path:
     """
     choice = work.choice(plan.name)
     evaluation = read_record(work.ensemble(plan.name) / "evaluation.json", Evaluation)
-    table = evaluating.frame(evaluation)
+    table = tables.frame(evaluation)
     text = _template().render(
         dataset=work.dataset(),
         fingerprint=work.fingerprint(),
@@ -34,7 +35,7 @@ def write(work: Workspace, plan: Plan) -> Path:
         plan_digest=plan.digest(),
         choice=choice,
         evaluation=evaluation,
-        summaries=evaluating.summarise(evaluation),
+        summaries=tables.summarise(evaluation),
         models=gathering.model_rows(work, plan),
         problems=gathering.problems(work),
         curves=figures.curves(gathering.histories(work, plan)),
@@ -48,7 +49,7 @@ def write(work: Workspace, plan: Plan) -> Path:
     return file
 
 
-def _by_structure(table: evaluating.Frame, column: str) -> dict[str, list[float]]:
+def _by_structure(table: pd.DataFrame, column: str) -> dict[str, list[float]]:
     return {str(name): list(rows[column]) for name, rows in table.groupby("structure", sort=False)}
 
 

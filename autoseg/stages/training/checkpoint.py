@@ -82,7 +82,7 @@ def _read(path: Path, identity: str) -> tuple[_Note, dict[str, Tensor]] | None:
         tensors, metadata = weights.load(path)
         note = _Note.parse(metadata.get("checkpoint", ""), file=str(path))
     except DataError as error:
-        log.warning("%s Falling back to the checkpoint before it, or to the start.", error)
+        log.warning("%s: %s. Falling back to the checkpoint before it, or to the start.", path, error.what)
         return None
     if note.identity != identity:
         log.warning("%s: is of another run; it is passed over", path)

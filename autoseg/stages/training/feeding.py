@@ -7,7 +7,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -42,7 +42,7 @@ class Batch:
 
 def batches(
     rules: sampling.Rules, cases: Sequence[PreprocessedCase], steps: Iterable[int], *, device: str
-) -> Iterator[tuple[Batch, float]]:
+) -> Generator[tuple[Batch, float], None, None]:
     """Yield the batch of each step, and the seconds that were spent waiting for it.
 
     One thread reads ahead. On a CPU it augments too; on another device augmentation runs there, in the caller's
@@ -81,7 +81,7 @@ def augmented(rules: sampling.Rules, windows: sampling.Windows, *, device: str) 
 
 def _ahead(
     prepare: Callable[[int], Batch | sampling.Windows], steps: Iterable[int]
-) -> Iterator[tuple[Batch | sampling.Windows, float]]:
+) -> Generator[tuple[Batch | sampling.Windows, float], None, None]:
     waiting: deque[Future[Batch | sampling.Windows]] = deque()
     upcoming = iter(steps)
     with ThreadPoolExecutor(1, thread_name_prefix="autoseg-feeding") as pool:

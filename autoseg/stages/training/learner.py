@@ -120,8 +120,8 @@ def restore(learner: Learner, tensors: dict[str, Tensor], plain: dict[str, Any])
     entries: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         if name.startswith("optimizer."):
-            _, index, key = name.split(".", 2)
-            entries.setdefault(int(index), {})[key] = _like(tensor, parameters[int(index)])
+            _, number, key = name.split(".", 2)
+            entries.setdefault(int(number), {})[key] = _like(tensor, parameters[int(number)])
     learner.optimizer.load_state_dict({"state": entries, "param_groups": fresh["param_groups"]})
     if learner.scaler is not None:
         learner.scaler.load_state_dict(plain)

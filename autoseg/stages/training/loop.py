@@ -141,6 +141,7 @@ def _run(request: Request, folder: Path, *, watch: interruption.Watch, tell: Tel
         watch.deferred = True
         end = _train(run, course.begin(start), watch, tell)
         _finish(run, end)
+        _stop_if_asked(watch)
     except torch.OutOfMemoryError:
         raise ResourceError(
             f"the memory of {request.device} did not suffice in the middle of training",
@@ -203,9 +204,7 @@ def _one_step(run: _Run, now: Course, number: int, *, batch: feeding.Batch, wait
     group = 1 if loss.device.type == "cpu" else UNREAD_LOSSES
     length = resolve.epoch_length(record.configuration, record.steps)
     ends = now.step + 1 == record.steps or (now.step + 1) % length == 0
-    if ends or len(now.unread) + 1 >= group:
-        loss = loss.cpu()
-    course.note(now, loss.detach(), batch.cases, wait_seconds=wait_seconds)
+    course.note(now, loss, batch.cases, wait_seconds=wait_seconds)
     if ends or len(now.unread) >= group:
         course.read(now)
     if ends:

@@ -28,8 +28,8 @@ LOG_LINES = 20
 TOO_SLOW = 2.0
 USABLE_BUDGET_FRACTION = 0.97
 CLOSING_SECONDS = 2.0
-PACE_STEPS = (3, 30)
-PACE_SECONDS = 4.0
+PACE_STEPS = (3, 200)
+PACE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -185,8 +185,8 @@ def _candidates(request: Request) -> Iterator[tuple[Precision, Format]]:
 def _pace(request: Request, rules: sampling.Rules, pupil: learner.Learner) -> float:
     """Return seconds a step with reading and augmentation, as they overlap in the run itself."""
     least, most = PACE_STEPS
-    budget = request.budget_seconds
-    limit = PACE_SECONDS if budget is None else min(PACE_SECONDS, 0.02 * budget)
+    # Only a budget depends on it; else it tells the user how long the run will take.
+    limit = PACE_SECONDS * (0.2 if request.budget_seconds is None else min(1.0, request.budget_seconds / 250))
     begun, done = math.nan, 0
     for number, (batch, _) in enumerate(feeding.batches(rules, request.cases, range(most + 1), device=request.device)):
         _timed(pupil, batch, number)
