@@ -3,12 +3,13 @@ import math
 import numpy as np
 import pytest
 
+from autoseg.records.dataset import Case, Channel, Dataset, Fold
 from autoseg.records.errors import DataError, UsageError
 from autoseg.records.geometry import Grid
 from autoseg.records.labels import Labels, Region, Structure
 from autoseg.records.results import EnsembleChoice
 from autoseg.records.volumes import LabelMap
-from autoseg.stages.ensembling import HeldOut, choose
+from autoseg.stages.ensembling import HeldOut, choose, held_out_cases
 from autoseg.stages.ensembling.counting import undecided
 
 LABELS = Labels(
@@ -204,3 +205,25 @@ def test_probabilities_on_another_grid_are_refused():
             truth=truth_of,
             plan="default",
         )
+
+
+def test_each_case_is_judged_in_the_fold_that_holds_it_out():
+    dataset = Dataset(
+        name="d",
+        source="/data",
+        layout="nnunet",
+        channels=(Channel(name="ct", kind="ct"),),
+        labels=LABELS,
+        cases=(
+            Case(id="a", group="p", images={}, annotated=("organ",)),
+            Case(id="b", group="q", images={}),
+            Case(id="c", group="q", images={}),
+        ),
+        folds=(
+            Fold(name="0", training=("b",), held_out=("a",)),
+            Fold(name="1", training=("a",), held_out=("b",)),
+            Fold(name="all", training=("a", "b", "c"), held_out=()),
+        ),
+        grouping="by name",
+    )
+    assert held_out_cases(dataset) == (HeldOut("a", "p", "0", ("organ",)), HeldOut("b", "q", "1"))
