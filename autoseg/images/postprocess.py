@@ -130,9 +130,8 @@ def box_around(boxes: Sequence[tuple[slice, ...] | None], values: Sequence[int])
 
 
 def _paint(name: str, values: Sequence[int], labels: Labels) -> int:
-    # A region paints the inside value of what it writes in the user's files.
-    written = {region.name: labels.remap().get(region.original, values[0]) for region in labels.regions}
-    return written.get(name, values[0])
+    painted = {region.name: value for region, value in zip(labels.regions, labels.region_values, strict=True)}
+    return painted.get(name, values[0])
 
 
 def _beneath(name: str, values: Sequence[int], labels: Labels) -> int:

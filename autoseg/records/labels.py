@@ -87,6 +87,16 @@ class Labels(Record):
             return tuple((region.name, region.values) for region in self.regions)
         return tuple((item.name, (item.value,)) for item in self.structures)
 
+    @property
+    def region_values(self) -> tuple[int, ...]:
+        """The inside value that a prediction paints for each region, in painting order; empty without regions.
+
+        It stands for what the region writes in the user's files, or is the region's first structure where no
+        structure is written so.
+        """
+        table = self.remap()
+        return tuple(table.get(region.original, region.values[0]) for region in self.regions)
+
     def remap(self) -> dict[int, int]:
         """Return value in the user's files -> inside value, background and ignore included."""
         table = {0: 0} | {item.original: item.value for item in self.structures}

@@ -109,3 +109,14 @@ def test_cleaning_twice_changes_nothing_more(seed: int):
     for steps in ([step("keep_largest")], [step("drop_below", value=3.0)], [step("fill_holes")]):
         once = apply(labels, steps, LABELS, UNIT)
         assert np.array_equal(apply(once, steps, LABELS, UNIT), once)
+
+
+def test_a_region_paints_the_inside_value_of_what_it_writes():
+    labels = Labels(
+        structures=(Structure(name="edema", value=1, original=2), Structure(name="core", value=2, original=4)),
+        regions=(Region(name="whole", values=(1, 2), original=2), Region(name="core", values=(2,), original=4)),
+    )
+    assert labels.region_values == (1, 2)
+    ring = np.full((1, 3, 3), 2, np.uint8)
+    ring[0, 1, 1] = 0
+    assert apply(ring, [step("fill_holes", "core")], labels, UNIT)[0, 1, 1] == 2

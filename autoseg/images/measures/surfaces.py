@@ -17,7 +17,7 @@ from functools import lru_cache
 from itertools import product
 
 import numpy as np
-from scipy.ndimage import distance_transform_edt
+from scipy.ndimage import distance_transform_edt, label
 from skimage.measure import marching_cubes
 
 from autoseg.images.measures.overlap import check_shapes
@@ -201,9 +201,9 @@ def surfel_areas(spacing_mm: Spacing) -> np.ndarray:
 @lru_cache(maxsize=1)
 def _triangles() -> tuple[np.ndarray, np.ndarray]:
     # -> the code and the three corners (unit spacing) of every triangle that separates set from unset voxels
+    # Voxels that touch at an edge or a corner count as apart, in the mask and in its complement alike: whichever of
+    # the two falls into more pieces has the smaller surface, and a surface is the same from both of its sides.
     pieces = {code: _marched(code) for code in range(1, 255)}
-    # Voxels that touch at an edge or a corner may count as joined or apart; a mask and its complement must agree,
-    # so whichever of the two readings has the smaller surface holds for both.
     size = {code: _area(corners) for code, corners in pieces.items()}
     smaller = {code: pieces[min(code, 255 - code, key=lambda i: (size[i], i))] for code in pieces}
     codes = np.repeat(list(smaller), [len(corners) for corners in smaller.values()])
@@ -211,9 +211,13 @@ def _triangles() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _marched(code: int) -> np.ndarray:
-    pattern = np.array([code >> bit & 1 for bit in range(8)], dtype=np.float32).reshape(2, 2, 2)
-    vertices, faces, _, _ = marching_cubes(pattern, 0.5)
-    return vertices[faces].astype(np.float64)
+    # -> corners (n, 3, 3) of the triangles around each piece of the set voxels (joined by faces) on its own
+    pieces, count = label(np.array([code >> bit & 1 for bit in range(8)]).reshape(2, 2, 2))
+    corners = []
+    for piece in range(1, count + 1):
+        vertices, faces, _, _ = marching_cubes((pieces == piece).astype(np.float32), 0.5)
+        corners.append(vertices[faces].astype(np.float64))
+    return np.concatenate(corners)
 
 
 def _area(corners: np.ndarray) -> float:

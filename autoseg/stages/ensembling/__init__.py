@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from autoseg.stages.ensembling.counting import CaseReader, HeldOut
+from autoseg.stages.ensembling.counting import CaseReader, HeldOut, held_out_cases
 from autoseg.stages.ensembling.postprocessing import choose_postprocessing
 from autoseg.stages.ensembling.selection import choose
 
-__all__ = ["CaseReader", "HeldOut", "choose", "choose_postprocessing"]
+__all__ = ["CaseReader", "HeldOut", "choose", "choose_postprocessing", "held_out_cases"]

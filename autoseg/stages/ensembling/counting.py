@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
+from autoseg.records.dataset import Dataset
 from autoseg.records.errors import DataError
 from autoseg.records.labels import Labels
 from autoseg.records.volumes import LabelMap
@@ -18,6 +20,22 @@ CaseReader = Callable[[str, str], np.ndarray]
 TruthReader = Callable[[str], LabelMap]
 
 SLAB_BYTES = 64 * 2**20
+
+
+class Judged(Protocol):
+    """A case to judge by: `records.dataset.Case` and `HeldOut` both are."""
+
+    @property
+    def id(self) -> str:
+        """The case."""
+
+    @property
+    def group(self) -> str:
+        """The patient."""
+
+    @property
+    def annotated(self) -> tuple[str, ...] | None:
+        """Names of the structures that were annotated; None means all."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +53,16 @@ class HeldOut:
     group: str
     fold: str
     annotated: tuple[str, ...] | None = None
+
+
+def held_out_cases(dataset: Dataset) -> tuple[HeldOut, ...]:
+    """Return the cases that a fold of cross-validation holds out, in the order of the data set."""
+    fold_of = {case: fold.name for fold in dataset.folds for case in fold.held_out}
+    return tuple(
+        HeldOut(id=case.id, group=case.group, fold=fold_of[case.id], annotated=case.annotated)
+        for case in dataset.cases
+        if case.id in fold_of
+    )
 
 
 @dataclass(frozen=True)
@@ -176,7 +204,7 @@ def _count(truth: np.ndarray, mixed: np.ndarray, total: int, *, labels: Labels) 
     return count_labels(truth, winner, labels)
 
 
-def without_unannotated(dice: np.ndarray, case: HeldOut, labels: Labels) -> np.ndarray:
+def without_unannotated(dice: np.ndarray, case: Judged, labels: Labels) -> np.ndarray:
     """Return the figures with nan for the targets that nobody annotated in this case."""
     known = annotated_targets(labels, case.annotated)
     return np.where([name in known for name, _ in labels.targets], dice, np.nan)

@@ -17,7 +17,7 @@ from autoseg.images.postprocess import apply, box_around, piece_volumes_mm3
 from autoseg.records.labels import Labels
 from autoseg.records.results import EnsembleChoice, PostprocessingStep
 from autoseg.records.volumes import LabelMap
-from autoseg.stages.ensembling.counting import Counts, HeldOut, TruthReader, count_labels, without_unannotated
+from autoseg.stages.ensembling.counting import Counts, Judged, TruthReader, count_labels, without_unannotated
 from autoseg.stages.evaluating.scoring import annotated_targets, check_geometry
 from autoseg.stages.evaluating.statistics import (
     FEWEST_GROUPS,
@@ -36,12 +36,12 @@ ROUNDING = 1e-9
 class _Cases:
     """The label maps to clean, read one at a time."""
 
-    cases: Sequence[HeldOut]
+    cases: Sequence[Judged]
     labels: Labels
     predictions: Callable[[str], LabelMap]
     truth: TruthReader
 
-    def __iter__(self) -> Iterator[tuple[HeldOut, LabelMap, LabelMap]]:
+    def __iter__(self) -> Iterator[tuple[Judged, LabelMap, LabelMap]]:
         for case in self.cases:
             truth, prediction = self.truth(case.id), self.predictions(case.id)
             check_geometry(case.id, truth, prediction)
@@ -50,7 +50,7 @@ class _Cases:
 
 def choose_postprocessing(
     choice: EnsembleChoice,
-    cases: Sequence[HeldOut],
+    cases: Sequence[Judged],
     labels: Labels,
     *,
     predictions: Callable[[str], LabelMap],

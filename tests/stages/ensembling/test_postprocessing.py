@@ -3,7 +3,7 @@ import pytest
 
 from autoseg.records.errors import DataError
 from autoseg.records.geometry import Grid
-from autoseg.records.labels import Labels, Structure
+from autoseg.records.labels import Labels, Region, Structure
 from autoseg.records.results import EnsembleChoice, PostprocessingStep
 from autoseg.records.volumes import LabelMap
 from autoseg.stages.ensembling import HeldOut, choose_postprocessing
@@ -118,3 +118,24 @@ def test_too_few_patients_decide_nothing():
 def test_another_grid_is_refused():
     with pytest.raises(DataError, match="case_00: the prediction lies on another grid"):
         run(lambda case: label_map(np.zeros((2, 14, 14), np.uint8)))
+
+
+def test_a_step_that_helps_one_target_and_hurts_another_is_not_taken():
+    regions = (Region(name="whole", values=(1, 2), original=1), Region(name="core", values=(2,), original=2))
+    labels = LABELS.model_copy(update={"regions": regions})
+
+    def truth(case: str) -> LabelMap:
+        array = np.zeros((6, 14, 14), np.uint8)
+        array[1:5, 1:6, 1:6] = 1
+        array[2, 2:4, 2:4] = 2
+        array[4, 10, 10:12] = 2  # a small core, far off
+        return label_map(array)
+
+    def predicted(case: str) -> LabelMap:
+        array = truth(case).array.copy()
+        array[1:4, 9:13, 9:13] = 1  # found, with far too much around it
+        return label_map(array)
+
+    # Keeping the largest piece would help the whole, and lose the small core.
+    choice = choose_postprocessing(CHOICE, CASES, labels, predictions=predicted, truth=truth)
+    assert choice.postprocessing == ()

@@ -3,12 +3,13 @@ import math
 import numpy as np
 import pytest
 
+from autoseg.records.dataset import Case, Channel, Dataset, Fold
 from autoseg.records.errors import DataError, UsageError
 from autoseg.records.geometry import Grid
 from autoseg.records.labels import Labels, Region, Structure
 from autoseg.records.results import EnsembleChoice
 from autoseg.records.volumes import LabelMap
-from autoseg.stages.ensembling import HeldOut, choose
+from autoseg.stages.ensembling import HeldOut, choose, held_out_cases
 from autoseg.stages.ensembling.counting import undecided
 
 LABELS = Labels(
@@ -74,16 +75,16 @@ def test_a_copy_of_the_best_adds_nothing():
 
 
 def test_a_gain_in_a_single_patient_is_noise():
-    class One(Candidates):
+    class Twins(Candidates):
         def __call__(self, candidate: str, case: str) -> np.ndarray:
-            name = "perfect" if candidate == "lucky" and case == "case_03" else "a"
-            return super().__call__(name, case)
+            return super().__call__("b" if (candidate, case) == ("b", "case_03") else "a", case)
 
-    choice = run(One({"a": 0.2, "perfect": 0.0}), ("a", "lucky"))
-    # Lucky is best alone, but adding either to it shows no gain that another draw of patients would confirm.
-    assert choice.members == ("lucky",)
+    choice = run(Twins({"a": 0.2, "b": 0.2}), ("a", "b"))
+    # Together they are better in case_03, and there alone: a draw of patients without it shows no gain.
+    assert len(choice.members) == 1
     (stopped,) = [candidate for candidate in choice.candidates if "stopped here" in candidate.because]
-    assert "at least" in stopped.because
+    assert stopped.mean_dice > choice.mean_dice
+    assert "at least +0.0000" in stopped.because
 
 
 def test_a_gain_from_too_few_patients_is_not_believed():
@@ -204,3 +205,25 @@ def test_probabilities_on_another_grid_are_refused():
             truth=truth_of,
             plan="default",
         )
+
+
+def test_each_case_is_judged_in_the_fold_that_holds_it_out():
+    dataset = Dataset(
+        name="d",
+        source="/data",
+        layout="nnunet",
+        channels=(Channel(name="ct", kind="ct"),),
+        labels=LABELS,
+        cases=(
+            Case(id="a", group="p", images={}, annotated=("organ",)),
+            Case(id="b", group="q", images={}),
+            Case(id="c", group="q", images={}),
+        ),
+        folds=(
+            Fold(name="0", training=("b",), held_out=("a",)),
+            Fold(name="1", training=("a",), held_out=("b",)),
+            Fold(name="all", training=("a", "b", "c"), held_out=()),
+        ),
+        grouping="by name",
+    )
+    assert held_out_cases(dataset) == (HeldOut("a", "p", "0", ("organ",)), HeldOut("b", "q", "1"))
