@@ -184,7 +184,7 @@ def _empty_labels(task: Task, volumes: Mapping[str, float]) -> list[Problem]:
         what = "no structure is labelled"
         return [_problem("warning", "empty_labels", what, fix=fix, case=task.case.id, file=file)]
     if empty and task.case.annotated is not None:
-        what = f"masks without a voxel: {_some(empty)}"
+        what = f"masks without a voxel of their own (empty, or covered by others): {_some(empty)}"
         return [_problem("warning", "empty_mask", what, fix=fix, case=task.case.id)]
     return []
 
@@ -204,9 +204,13 @@ def _nothing_to_learn(dataset: Dataset, looks: Mapping[str, Look]) -> Iterator[P
 
 
 def _class_warnings(dataset: Dataset, looks: Mapping[str, Look]) -> Iterator[Problem]:
-    """Warn of structures that are in no case, or in fewer groups than there are folds."""
+    """Warn of structures that are in no case, or in fewer groups than there are folds.
+
+    Cases that could not be read are given the benefit of the doubt: their errors are reported already.
+    """
     folds = sum(fold.name != "all" for fold in dataset.folds)
     volumes = {case.id: looks[case.id].volumes_ml or {} for case in dataset.cases if case.id in looks}
+    unread = len({case.group for case in dataset.cases if case.id in looks and looks[case.id].volumes_ml is None})
     if not any(volume > 0 for found in volumes.values() for volume in found.values()):
         return
     for item in dataset.labels.structures:
@@ -216,7 +220,7 @@ def _class_warnings(dataset: Dataset, looks: Mapping[str, Look]) -> Iterator[Pro
                 "warning", "class_missing", f"{item.name!r} (value {item.original}) is found in no case",
                 fix="It will never be predicted. Check the value, or take the name out of the labels.",
             )  # fmt: skip
-        elif len(groups) < folds:
+        elif len(groups) + unread < folds:
             yield _problem(
                 "warning", "rare_class", f"{item.name!r} is found in {len(groups)} groups, but there are {folds} folds",
                 fix="Some folds cannot be scored for it; import with fewer folds, or read its scores with care.",
