@@ -107,7 +107,9 @@ class PlanningPreset(Record):
         min_batch: No patch is chosen for which this batch does not fit.
         max_batch: No batch is larger, however much memory there is.
         voxel_fraction: A batch holds at most this share of the data set's voxels.
-        patch_shape, batch_size, spacing_mm: By hand: (z, y, x) or a number; None lets the rules decide.
+        memory_gb: Plan for a card of this size where the device has more; None takes all that there is.
+        patch_shape, batch_size, spacing_mm: By hand: (z, y, x) of an image in LPS orientation, or a number; None
+            lets the rules decide.
         conformance: Plan with nnU-Net's element counts instead of measured memory, `(elements_3d, elements_2d)` at
             8 GB; only tests use it.
     """
@@ -115,6 +117,7 @@ class PlanningPreset(Record):
     min_batch: int = 2
     max_batch: int = 4096
     voxel_fraction: float = 0.05
+    memory_gb: float | None = None
     patch_shape: Shape | None = None
     batch_size: int | None = None
     spacing_mm: Triple | None = None
@@ -220,7 +223,6 @@ class Configuration(Record):
         spacing_mm: Target; None on an axis where every case keeps its own (first axis in 2D).
         patch_shape: (z, y, x); z = 1 in 2D.
         median_shape: Of the cases at the target spacing.
-        anisotropic_axis: The axis (0) that is resampled by itself, nearest; None when spacings are alike.
         mirror_axes: Axes of the patch that training and prediction flip (0 z, 1 y, 2 x).
         batch_dice: Dice over the batch at once rather than per sample.
         data_key: Configurations with equal keys share their preprocessed cases.
@@ -270,6 +272,7 @@ class Plan(Record):
         name: The plan's folder; `default` unless `--plan` says otherwise.
         configurations: All that were planned.
         lineup: Those worth training, in order (a cascade after its first stage).
+        inputs_digest: Digest of all that the planner was given, so that `run` plans again only when that changed.
     """
 
     schema_version: Literal[1] = 1
@@ -284,6 +287,7 @@ class Plan(Record):
     lineup: tuple[LineupEntry, ...]
     decisions: tuple[Decision, ...]
     fingerprint_digest: str
+    inputs_digest: str = ""
     version: str
 
     def configuration(self, name: str) -> Configuration:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from autoseg.records.labels import Labels
 from autoseg.records.plan import Configuration
 from autoseg.records.record import Record
 from autoseg.records.volumes import Passage
@@ -57,17 +58,22 @@ class RunRecord(Record):
         model: Whose run it is.
         configuration_digest: Digest of the Configuration, `--set` changes included; another one refuses to resume.
         cases_digest: Digest of the preprocessed cases' markers; another one refuses to resume.
+        configuration: What is trained, `--set` changes included; kept so that a refusal can say what changed.
+        labels: Of the plan, for the same reason.
         settings: The `--set` changes, key -> value as typed.
         steps: In the whole run.
         batch_size: The plan's, unless memory forced a smaller one (then `batch_reason` says so).
         precision, memory_format, compiled, threads: As measured fastest.
         step_seconds: Measured before the first step.
         budget_seconds: The wall time that `steps` were resolved from; 0 when none was given.
+        torch_version: Another one resumes with a warning: the last digits may differ.
     """
 
     schema_version: Literal[1] = 1
     model: ModelId
     configuration_digest: str
+    configuration: Configuration
+    labels: Labels
     cases_digest: str
     settings: dict[str, str] = {}
     steps: int
@@ -79,7 +85,22 @@ class RunRecord(Record):
     threads: int
     step_seconds: float
     budget_seconds: float = 0.0
+    torch_version: str
     version: str
+
+
+class StoredField(Record):
+    """Stands beside the probabilities that a model gave a held-out case, and tells the way home.
+
+    Attributes:
+        inputs_digest: Digest of the weights and of the case's sources; another one means predict again.
+    """
+
+    case: str
+    member: str
+    passage: Passage
+    inputs_digest: str
+    seconds: float
 
 
 class TrainedModel(Record):

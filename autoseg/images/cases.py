@@ -1,0 +1,196 @@
+"""The one way a case is read: its channels onto one grid, its labels as inside values on that grid."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from autoseg.images import files, label_values, placing
+from autoseg.records.dataset import Channel, Correction, FileSource, MaskSource, Source
+from autoseg.records.errors import DataError, UserError
+from autoseg.records.geometry import Grid
+from autoseg.records.labels import Labels
+from autoseg.records.volumes import Image, LabelMap
+
+
+def read_image(
+    images: Mapping[str, Source], channels: Sequence[Channel], corrections: Sequence[Correction], *, case: str
+) -> Image:
+    """Return all channels of a case on the grid of the first one that is there.
+
+    Args:
+        images: Channel name -> where it lies.
+        channels: In the order of the result.
+        corrections: `fill_nan`, `resample_to_first` and `register_to_first` act here; others elsewhere.
+        case: For messages.
+
+    Returns:
+        float32 (C, Z, Y, X), finite. `valid` is None unless a channel was resampled or is missing (an optional one:
+        zeros, nowhere valid).
+
+    Raises:
+        DataError: A file cannot be read, a channel that is not optional is missing, voxels are not finite, or a
+            channel lies on another grid, and no correction takes care of it.
+    """
+    try:
+        return _read_image(images, channels, corrections)
+    except UserError as error:
+        raise error.in_case(case) from None
+
+
+def read_labels(
+    source: Source, labels: Labels, grid: Grid, *, case: str, corrections: Sequence[Correction] = ()
+) -> LabelMap:
+    """Return the labels of a case as inside values on the image's grid.
+
+    Args:
+        source: A label map, or one binary mask a structure.
+        labels: Which values the files may hold, and what each becomes.
+        grid: Of the image.
+        case: For messages.
+        corrections: `resample_labels` brings labels on another grid onto the image's, by nearest neighbour.
+
+    Returns:
+        (Z, Y, X), uint8, or int16 when there are more than 250 structures.
+
+    Raises:
+        DataError: A file cannot be read, holds values that were not declared, fractions or NaN, or lies on another
+            grid than the image.
+    """
+    try:
+        if isinstance(source, MaskSource):
+            array = _read_masks(source, labels, grid, corrections, case=case)
+        else:
+            array = _read_label_file(source, labels, grid, corrections, case=case)
+    except UserError as error:
+        raise error.in_case(case) from None
+    return LabelMap(array=array, grid=grid)
+
+
+def _read_image(images: Mapping[str, Source], channels: Sequence[Channel], corrections: Sequence[Correction]) -> Image:
+    _require_channels(images, channels)
+    grid: Grid | None = None
+    arrays: list[np.ndarray | None] = []
+    masks: list[np.ndarray | None] = []
+    notes: list[str] = []
+    for channel in channels:
+        if channel.name not in images:
+            arrays.append(None)
+            masks.append(None)
+            notes.append(f"channel {channel.name} is missing; it is zero everywhere")
+            continue
+        array, found, said = _read_channel(images[channel.name], channel, corrections)
+        valid = None
+        if grid is None:
+            grid, first = found, array
+        else:
+            path = _file(images[channel.name], channel)
+            moved = placing.onto_first(
+                array, found, first, grid, channel=channel.name, file=path, corrections=corrections
+            )
+            array, valid, more = moved
+            said += more
+        arrays.append(array)
+        masks.append(valid)
+        notes += [f"channel {channel.name}: {note}" for note in said]
+    assert grid is not None
+    return Image(array=_stack(arrays, grid), grid=grid, valid=_stack_valid(arrays, masks, grid), notes=tuple(notes))
+
+
+def _require_channels(images: Mapping[str, Source], channels: Sequence[Channel]) -> None:
+    missing = [channel.name for channel in channels if channel.name not in images and not channel.optional]
+    there = ", ".join(images) or "none"
+    if missing or not any(channel.name in images for channel in channels):
+        wanted = ", ".join(missing) or "every one of " + ", ".join(channel.name for channel in channels)
+        raise DataError(
+            f"channel {wanted} is missing; there are: {there}",
+            fix="Add the file, leave the case out, or declare the channel optional.",
+            code="missing_channel",
+        )
+
+
+def _read_channel(
+    source: Source, channel: Channel, corrections: Sequence[Correction]
+) -> tuple[np.ndarray, Grid, tuple[str, ...]]:
+    """Return one channel as finite float32 (Z, Y, X), its grid, and what is odd about it."""
+    path = _file(source, channel)
+    stored, header = files.read_noted(path, volume=source.volume if isinstance(source, FileSource) else None)
+    with np.errstate(over="ignore", invalid="ignore"):
+        array = stored.astype(np.float32, copy=False)  # what float32 cannot hold becomes inf, and is found below
+    finite = np.isfinite(array)
+    if finite.all():
+        return array, header.grid, header.notes
+    fill = _correction(corrections, "fill_nan", channel.name)
+    count = int(array.size - finite.sum())
+    if fill is None or (fill.value is None and not finite.any()):
+        place = tuple(int(index) for index in np.unravel_index(int(np.argmin(finite)), array.shape))
+        word = "NaN" if np.isnan(array[place]) else "infinite"
+        raise DataError(
+            f"{count:,} of {array.size:,} voxels are not finite, the first ({word}) at {place} (z, y, x)",
+            file=path,
+            fix="Repair the file, or import with --nan fill=min to set them to the smallest finite value.",
+            code="nan_in_image",
+        )
+    value = array[finite].min() if fill.value is None else np.float32(fill.value)
+    filled = np.where(finite, array, value).astype(np.float32, copy=False)
+    return filled, header.grid, (*header.notes, f"{count:,} voxels that were not finite were set to {value:g}")
+
+
+def _file(source: Source, channel: Channel) -> Path:
+    if isinstance(source, MaskSource):
+        raise DataError(
+            f"channel {channel.name} is given as masks, but an image must be a file",
+            fix="Name one image file for it.",
+            code="masks_as_image",
+        )
+    return Path(source.path)
+
+
+def _correction(corrections: Sequence[Correction], kind: str, channel: str) -> Correction | None:
+    return next((item for item in corrections if item.kind == kind and item.channel in (None, channel)), None)
+
+
+def _stack(arrays: Sequence[np.ndarray | None], grid: Grid) -> np.ndarray:
+    if len(arrays) == 1 and arrays[0] is not None:
+        return arrays[0][None]
+    stacked = np.zeros((len(arrays), *grid.shape), np.float32)
+    for target, array in zip(stacked, arrays, strict=True):
+        if array is not None:
+            target[...] = array
+    return stacked
+
+
+def _stack_valid(
+    arrays: Sequence[np.ndarray | None], masks: Sequence[np.ndarray | None], grid: Grid
+) -> np.ndarray | None:
+    if all(array is not None for array in arrays) and all(mask is None for mask in masks):
+        return None
+    valid = np.ones((len(arrays), *grid.shape), np.bool_)
+    for target, array, mask in zip(valid, arrays, masks, strict=True):
+        target[...] = False if array is None else True if mask is None else mask
+    return valid
+
+
+def _read_label_file(
+    source: FileSource, labels: Labels, grid: Grid, corrections: Sequence[Correction], *, case: str
+) -> np.ndarray:
+    path = Path(source.path)
+    stored, header = files.read_noted(path, volume=source.volume)
+    placing.require_same_grid(header.grid, grid, file=path, case=case, corrections=corrections)
+    array = label_values.inside(label_values.whole_numbers(stored, file=path), labels, file=path)
+    return placing.nearest(array, header.grid, grid) if grid.difference(header.grid) else array
+
+
+def _read_masks(
+    source: MaskSource, labels: Labels, grid: Grid, corrections: Sequence[Correction], *, case: str
+) -> np.ndarray:
+    result = np.zeros(grid.shape, label_values.inside_type(labels))
+    for mask in source.masks:
+        path = Path(mask.path)
+        stored, header = files.read_noted(path)
+        if header.grid.shape == grid.shape:  # not a cutting: another place is a fault, not a choice
+            placing.require_same_grid(header.grid, grid, file=path, case=case, corrections=corrections)
+        placing.paint(result, grid, label_values.positive(stored, file=path), header.grid, value=mask.value, file=path)
+    return result

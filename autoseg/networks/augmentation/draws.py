@@ -1,0 +1,199 @@
+"""Chance, split from action: what happens to one sample, as plain numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from autoseg.records.geometry import Shape
+from autoseg.records.plan import Augmentation
+
+ANISOTROPIC_RATIO = 3.0
+ELONGATED_RATIO = 1.5
+CHANNEL_PROBABILITY = 0.5
+MAX_RADIUS = 5
+NUMBERS, NUMBERS_PER_CHANNEL = 21, 8
+
+Operation = Literal["none", "dilate", "erode", "open", "close"]
+PerChannel = tuple[float, ...]
+
+OPERATIONS: tuple[Operation, ...] = ("dilate", "erode", "open", "close")
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What happens to one sample.
+
+    Attributes:
+        angles_degrees: Rotation about the (z, y, x) axis.
+        scale: Size of things afterwards over before.
+        mirror: Whether the (z, y, x) axis is flipped.
+        in_plane: Rotation, scaling and low resolution leave the z axis alone.
+        noise_std: Of Gaussian noise, 0 for none.
+        noise_seed: Of that noise.
+        blur_sigma: Of a Gaussian blur in voxels, a channel; 0 for none.
+        brightness: Factor, a channel.
+        contrast: Factor of the distance from the mean, a channel.
+        low_resolution: Voxels kept along an axis over voxels there, a channel; 1 for none.
+        inverted_gamma: Exponent on the inverted image, a channel; 1 for none.
+        gamma: Exponent, a channel; 1 for none.
+        previous_operation: Morphology on the previous stage's labels.
+        previous_radius: Of that operation, in voxels.
+        previous_removal: Whether a piece of the previous stage's labels is removed.
+        previous_seed: Of the order of classes and of the piece that goes.
+    """
+
+    angles_degrees: tuple[float, float, float]
+    scale: float
+    mirror: tuple[bool, bool, bool]
+    in_plane: bool
+    noise_std: float
+    noise_seed: int
+    blur_sigma: PerChannel
+    brightness: PerChannel
+    contrast: PerChannel
+    low_resolution: PerChannel
+    inverted_gamma: PerChannel
+    gamma: PerChannel
+    previous_operation: Operation = "none"
+    previous_radius: int = 0
+    previous_removal: bool = False
+    previous_seed: int = 0
+
+    @property
+    def moves(self) -> bool:
+        """Whether voxels have to be interpolated."""
+        return self.scale != 1 or any(self.angles_degrees)
+
+
+def identity(channels: int, *, in_plane: bool = False) -> Draw:
+    """Return the draw that changes nothing."""
+    ones, zeros = (1.0,) * channels, (0.0,) * channels
+    return Draw(
+        angles_degrees=(0.0, 0.0, 0.0),
+        scale=1.0,
+        mirror=(False, False, False),
+        in_plane=in_plane,
+        noise_std=0.0,
+        noise_seed=0,
+        blur_sigma=zeros,
+        brightness=ones,
+        contrast=ones,
+        low_resolution=ones,
+        inverted_gamma=ones,
+        gamma=ones,
+    )
+
+
+def draw(
+    rng: np.random.Generator,
+    settings: Augmentation,
+    *,
+    patch_shape: Shape,
+    mirror_axes: Sequence[int],
+    channels: int,
+    previous: bool = False,
+) -> Draw:
+    """Return what happens to one sample.
+
+    The generator is asked for the same count of numbers whatever comes out, so that a later draw does not depend on
+    an earlier one's luck. Blur and low resolution strike each channel of a struck sample with probability 1/2 (all of
+    them where that leaves none); the other changes strike all channels, each with a strength of its own.
+
+    Args:
+        rng: Keyed by the caller.
+        settings: Probabilities and ranges. `noise_variance` is the range of the noise's standard deviation, as the
+            transform of that name has it in nnU-Net.
+        patch_shape: (z, y, x); z = 1 in 2D. Where y or x is more than 3 times z, nothing moves along z. In 2D, where
+            slices have no upright position, the angle's range is 6 times `rotation_degrees` (at most 180), or half of
+            `rotation_degrees` where the patch is more than 1.5 times longer than wide.
+        mirror_axes: Axes that may be flipped: 0 z, 1 y, 2 x.
+        channels: Image channels.
+        previous: Whether the sample has labels of a previous stage.
+
+    Source:
+        Probabilities and ranges: Isensee et al. 2021, supplement.
+    """
+    luck: Iterator[float] = iter(rng.random(NUMBERS + NUMBERS_PER_CHANNEL * channels).tolist())
+    seeds = rng.integers(0, 2**31, 2)
+    in_plane = max(patch_shape) / patch_shape[0] > ANISOTROPIC_RATIO or patch_shape[0] == 1
+    angles = _angles(luck, settings, patch_shape, in_plane)
+    scale = _scale(luck, settings)
+    mirror = [axis in mirror_axes and u < settings.mirror_probability for axis, u in zip(range(3), luck)]
+    noise = _uniform(next(luck), settings.noise_variance) if next(luck) < settings.noise_probability else 0.0
+    each = (luck, channels)
+    return Draw(
+        angles_degrees=angles,
+        scale=scale,
+        mirror=(mirror[0], mirror[1], mirror[2]),
+        in_plane=in_plane,
+        noise_std=noise,
+        noise_seed=int(seeds[0]),
+        blur_sigma=_some(*each, settings.blur_probability, settings.blur_sigma, none=0.0),
+        low_resolution=_some(*each, settings.low_resolution_probability, settings.low_resolution_range, none=1.0),
+        brightness=_all(*each, settings.brightness_probability, settings.brightness_range),
+        contrast=_all(*each, settings.contrast_probability, settings.contrast_range),
+        inverted_gamma=_all(*each, settings.inverted_gamma_probability, settings.gamma_range),
+        gamma=_all(*each, settings.gamma_probability, settings.gamma_range),
+        previous_operation=_operation(luck, settings) if previous else "none",
+        previous_radius=1 + math.floor(next(luck) * MAX_RADIUS) if previous else 0,
+        previous_removal=previous and next(luck) < settings.previous_removal_probability,
+        previous_seed=int(seeds[1]),
+    )
+
+
+def _angles(luck: Iterator[float], settings: Augmentation, patch: Shape, in_plane: bool) -> tuple[float, float, float]:
+    struck = next(luck) < settings.rotation_probability
+    limit = _largest_angle(settings.rotation_degrees, patch)
+    z, y, x = (_uniform(next(luck), (-limit, limit)) for _ in range(3))
+    if not struck:
+        return (0.0, 0.0, 0.0)
+    return (z, 0.0, 0.0) if in_plane else (z, y, x)
+
+
+def _largest_angle(degrees: float, patch: Shape) -> float:
+    if patch[0] > 1:
+        return degrees
+    elongated = max(patch[1:]) / min(patch[1:]) > ELONGATED_RATIO
+    return degrees / 2 if elongated else min(180.0, 6 * degrees)
+
+
+def _scale(luck: Iterator[float], settings: Augmentation) -> float:
+    struck, u = next(luck) < settings.scaling_probability, next(luck)
+    return _balanced(u, settings.scaling_range) if struck else 1.0
+
+
+def _operation(luck: Iterator[float], settings: Augmentation) -> Operation:
+    struck, u = next(luck) < settings.previous_morphology_probability, next(luck)
+    return OPERATIONS[math.floor(u * len(OPERATIONS))] if struck else "none"
+
+
+def _some(
+    luck: Iterator[float], channels: int, probability: float, limits: tuple[float, float], *, none: float
+) -> PerChannel:
+    struck = next(luck) < probability
+    chosen = [next(luck) < CHANNEL_PROBABILITY for _ in range(channels)]
+    values = [_uniform(next(luck), limits) for _ in range(channels)]
+    return tuple(v if struck and (c or not any(chosen)) else none for v, c in zip(values, chosen))
+
+
+def _all(luck: Iterator[float], channels: int, probability: float, limits: tuple[float, float]) -> PerChannel:
+    struck = next(luck) < probability
+    values = [_balanced(next(luck), limits) for _ in range(channels)]
+    return tuple(value if struck else 1.0 for value in values)
+
+
+def _uniform(u: float, limits: tuple[float, float]) -> float:
+    return limits[0] + u * (limits[1] - limits[0])
+
+
+def _balanced(u: float, limits: tuple[float, float]) -> float:
+    """Return a factor that is as often below 1 as above, where the limits allow both."""
+    low, high = limits
+    if not low < 1 < high:
+        return _uniform(u, limits)
+    return _uniform(2 * u, (low, 1.0)) if u < 0.5 else _uniform(2 * u - 1, (1.0, high))

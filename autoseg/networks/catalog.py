@@ -1,0 +1,80 @@
+"""Every network that a preset or a model file may name: `Architecture.kind` -> how it is built.
+
+The mapping is explicit: a name found in a file can choose one of these entries and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from torch import nn
+
+from autoseg.networks import unet
+from autoseg.networks.arguments import nearest
+from autoseg.records.errors import UsageError
+from autoseg.records.geometry import Shape
+from autoseg.records.plan import Architecture
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What the catalog knows of one network.
+
+    Attributes:
+        build: Architecture -> the network, weights freshly drawn.
+        divisor: Architecture -> what each patch axis (z, y, x) must be a multiple of.
+        min_shape: Architecture -> the smallest patch (z, y, x).
+    """
+
+    build: Callable[[Architecture], nn.Module]
+    divisor: Callable[[Architecture], Shape]
+    min_shape: Callable[[Architecture], Shape]
+
+
+_UNET = Kind(build=unet.build, divisor=unet.divisor, min_shape=unet.min_shape)
+
+KINDS: Mapping[str, Kind] = MappingProxyType(
+    {
+        "unet": _UNET,
+        "residual_unet": _UNET,
+        "attention_unet": _UNET,
+    }
+)
+
+
+def build(architecture: Architecture) -> nn.Module:
+    """Return the network, in training mode, its weights freshly drawn from torch's generator.
+
+    Raises:
+        UsageError: The kind is unknown (the nearest is named), or an argument is wrong (its key is named).
+    """
+    return _kind(architecture).build(architecture)
+
+
+def divisor(architecture: Architecture) -> Shape:
+    """Return what each patch axis (z, y, x) must be a multiple of; 1 for z in 2D.
+
+    Raises:
+        UsageError: As `build`.
+    """
+    return _kind(architecture).divisor(architecture)
+
+
+def min_shape(architecture: Architecture) -> Shape:
+    """Return the smallest patch (z, y, x) that the network can work on; 1 for z in 2D.
+
+    Raises:
+        UsageError: As `build`.
+    """
+    return _kind(architecture).min_shape(architecture)
+
+
+def _kind(architecture: Architecture) -> Kind:
+    try:
+        return KINDS[architecture.kind]
+    except KeyError:
+        raise UsageError(
+            f"there is no network {architecture.kind!r}", fix=nearest(architecture.kind, KINDS), code="unknown_network"
+        ) from None

@@ -1,0 +1,242 @@
+"""Bytes and operations of one real training step, counted on fake tensors: any network, any machine, no card.
+
+Not counted, because no tensor shows it: the driver's context, workspaces of single kernels, fragmentation.
+"""
+
+# B batch, C channel, Z Y X voxel
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.optim import Optimizer
+
+from autoseg.networks.catalog import build
+from autoseg.networks.tracking import CardAutocast, StorageTracker
+from autoseg.records.geometry import Shape
+from autoseg.records.labels import Labels, Region, Structure
+from autoseg.records.plan import Architecture, Recipe
+
+Step = Callable[[Tensor], object]
+StepMaker = Callable[[nn.Module, Recipe], Step]
+
+_PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """What one step holds at its worst moment, and what it computes.
+
+    Attributes:
+        peak_bytes: Parameters, gradients, optimiser state, averages, activations, input and target.
+        parameters: Trainable numbers.
+        flops: Floating-point operations of convolutions, matrix products and attention, forward and backward.
+    """
+
+    peak_bytes: int
+    parameters: int
+    flops: float
+
+
+@dataclass(frozen=True)
+class LinearMemory:
+    """Bytes as a straight line over the voxels of a batch, which is exact for a convolutional network."""
+
+    fixed_bytes: float
+    bytes_per_voxel: float
+
+    def bytes_at(self, patch_shape: Sequence[int], batch_size: int) -> float:
+        """Return the bytes of a step on `batch_size` patches of this shape (z, y, x)."""
+        return self.fixed_bytes + self.bytes_per_voxel * math.prod(patch_shape) * batch_size
+
+
+def measure_step(
+    architecture: Architecture,
+    recipe: Recipe,
+    patch_shape: Shape,
+    batch_size: int,
+    *,
+    precision: str = "bfloat16",
+    device_kind: str = "cuda",
+    run: StepMaker | None = None,
+) -> StepCost:
+    """Return what one training step costs, with the optimiser's state already there as it is from the second step on.
+
+    Args:
+        architecture: The network.
+        recipe: Decides loss, optimiser and average.
+        patch_shape: Voxels along (z, y, x); z = 1 in 2D.
+        batch_size: Patches.
+        precision: `float32`, `bfloat16` or `float16`, of the forward pass.
+        device_kind: `cuda` counts what CUDA autocast would hold in float32; `cpu` and `mps` what the CPU's does.
+        run: Given (network, recipe), returns the step to count: called with the image (B, C, Z, Y, X). None takes
+            the step that training takes.
+
+    Raises:
+        UsageError: The architecture is wrong (see `catalog.build`).
+    """
+    if run is None:
+        return _measured(
+            architecture.model_dump_json(),
+            recipe.model_dump_json(),
+            (*patch_shape, batch_size),
+            precision=precision,
+            device_kind=device_kind,
+        )
+    return count(architecture, (*patch_shape, batch_size), partial(run, recipe=recipe), device_kind=device_kind)
+
+
+def measure_window(
+    architecture: Architecture,
+    patch_shape: Shape,
+    batch_size: int,
+    *,
+    precision: str = "bfloat16",
+    device_kind: str = "cuda",
+) -> StepCost:
+    """Return what predicting one batch of windows costs, the network in evaluation mode.
+
+    Args:
+        architecture: The network.
+        patch_shape: Voxels along (z, y, x); z = 1 in 2D.
+        batch_size: Windows at once.
+        precision: As in `measure_step`.
+        device_kind: As in `measure_step`.
+
+    Raises:
+        UsageError: The architecture is wrong (see `catalog.build`).
+    """
+    return _measured(
+        architecture.model_dump_json(), None, (*patch_shape, batch_size), precision=precision, device_kind=device_kind
+    )
+
+
+def fit_linear(points: Sequence[tuple[int, int, int, int, int]]) -> LinearMemory:
+    """Return the line through measured steps, by least squares.
+
+    Args:
+        points: (z, y, x, batch, bytes) each, as `MemoryEstimate.points` keeps them.
+
+    Raises:
+        ValueError: Fewer than two different numbers of voxels.
+    """
+    voxels = [float(math.prod(point[:4])) for point in points]
+    sizes = [float(point[4]) for point in points]
+    if len(set(voxels)) < 2:
+        raise ValueError(f"a line needs two different numbers of voxels, not {sorted(set(voxels))}")
+    middle, level = sum(voxels) / len(voxels), sum(sizes) / len(sizes)
+    spread = sum((voxel - middle) ** 2 for voxel in voxels)
+    slope = sum((voxel - middle) * (size - level) for voxel, size in zip(voxels, sizes)) / spread
+    return LinearMemory(fixed_bytes=level - slope * middle, bytes_per_voxel=slope)
+
+
+def count(
+    architecture: Architecture,
+    shape: tuple[int, int, int, int],
+    make: Callable[[nn.Module], Step],
+    *,
+    device_kind: str = "cuda",
+    fake: bool = True,
+) -> StepCost:
+    """Return the cost of the step that `make(network)` gives.
+
+    Args:
+        architecture: The network.
+        shape: (z, y, x, batch).
+        make: Network -> a function of the image (B, C, Z, Y, X). What it allocates counts as there from the start.
+        device_kind: As in `measure_step`.
+        fake: Whether tensors are without content; False runs the same step on real ones.
+    """
+    tracker = StorageTracker()
+    autocast = CardAutocast() if device_kind == "cuda" else contextlib.nullcontext()
+    with FakeTensorMode() if fake else contextlib.nullcontext(), tracker, autocast:
+        network = build(architecture)
+        step = make(network)
+        *patch, batch = shape
+        image = torch.zeros(batch, architecture.input_channels, *patch)
+        tracker.restart()
+        step(image)
+    trainable = sum(item.numel() for item in network.parameters() if item.requires_grad)
+    return StepCost(peak_bytes=tracker.peak_bytes, parameters=trainable, flops=tracker.flops)
+
+
+# Planning asks for the same point many times; the key is the records' whole content.
+@lru_cache(maxsize=4096)
+def _measured(
+    architecture_json: str,
+    recipe_json: str | None,
+    shape: tuple[int, int, int, int],
+    *,
+    precision: str,
+    device_kind: str,
+) -> StepCost:
+    architecture = Architecture.model_validate_json(architecture_json)
+    if recipe_json is None:
+        make = partial(_window, precision=precision, dimensions=architecture.dimensions)
+    else:
+        recipe = Recipe.model_validate_json(recipe_json)
+        make = partial(_training, architecture=architecture, recipe=recipe, precision=precision)
+    return count(architecture, shape, make, device_kind=device_kind)
+
+
+def _training(network: nn.Module, *, architecture: Architecture, recipe: Recipe, precision: str) -> Step:
+    """Return the step that training runs, with optimiser state and average in place."""
+    from autoseg.networks.losses import Target, make_loss
+    from autoseg.networks.step import make_average, make_optimizer, train_step
+
+    loss = make_loss(recipe, _labels(architecture.output_channels), batch_dice=bool(recipe.batch_dice))
+    optimizer = make_optimizer(network, recipe)
+    fill_state(optimizer)
+    average = make_average(network, recipe.ema_decay)
+
+    def step(image: Tensor) -> Tensor:
+        target = Target(torch.zeros(image.shape[0], *image.shape[2:], dtype=torch.int64))
+        return train_step(
+            network,
+            loss,
+            optimizer,
+            image,
+            target,
+            precision=precision,
+            clip=recipe.clip,
+            ema=average,
+            dimensions=architecture.dimensions,
+        )
+
+    return step
+
+
+def _window(network: nn.Module, *, precision: str, dimensions: int) -> Step:
+    network.eval()
+
+    def step(image: Tensor) -> Tensor:
+        with torch.no_grad(), torch.autocast("cpu", _PRECISIONS[precision], enabled=precision != "float32"):
+            logits: Tensor = network(image[:, :, 0] if dimensions == 2 else image)
+            return logits
+
+    return step
+
+
+def fill_state(optimizer: Optimizer) -> None:
+    """Let the optimiser make its state by a step of zero gradients, as after the first step of a training."""
+    for group in optimizer.param_groups:
+        for item in group["params"]:
+            item.grad = torch.zeros_like(item)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+
+
+def _labels(channels: int) -> Labels:
+    """Return labels that need this many output channels; their names play no part."""
+    if channels == 1:
+        structure = Structure(name="1", value=1, original=1)
+        return Labels(structures=(structure,), regions=(Region(name="1", values=(1,), original=1),))
+    structures = (Structure(name=str(value), value=value, original=value) for value in range(1, channels))
+    return Labels(structures=tuple(structures))

@@ -1,0 +1,176 @@
+"""Two modes under which torch runs as always while bytes and operations are counted."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils.checkpoint import checkpoint
+from torch.utils.flop_counter import flop_registry
+
+from autoseg.networks import blocks
+
+# torch's allocator on a card hands out multiples of this.
+GRAIN_BYTES = 512
+
+
+class StorageTracker(TorchDispatchMode):
+    """Follows every storage that an operator makes, from its making to its end; fake or real tensors alike.
+
+    Attributes:
+        live_bytes: Held now.
+        peak_bytes: Held at the worst moment since `restart`.
+        flops: Of convolutions, matrix products and attention since `restart`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live_bytes = 0
+        self.peak_bytes = 0
+        self.flops = 0.0
+        self._seen: set[int] = set()
+
+    def restart(self) -> None:
+        """Forget the peak and the operations, but not what is held."""
+        self.peak_bytes = self.live_bytes
+        self.flops = 0.0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Run one operator and note what it made."""
+        kwargs = dict(kwargs or {})
+        result = _as_computed(func, args, func(*args, **kwargs))
+        self.flops += operations(func, args, kwargs, result=result)
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, Tensor):
+                self._follow(leaf)
+        self.peak_bytes = max(self.peak_bytes, self.live_bytes)
+        return result
+
+    def _follow(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        if key in self._seen:
+            return
+        size = -(-storage.nbytes() // GRAIN_BYTES) * GRAIN_BYTES
+        self._seen.add(key)
+        self.live_bytes += size
+        weakref.finalize(storage, self._release, key, size).atexit = False
+
+    def _release(self, key: int, size: int) -> None:
+        self._seen.discard(key)
+        self.live_bytes -= size
+
+
+def _as_computed(func: Any, args: Sequence[Any], result: Any) -> Any:
+    # Of bfloat16 input and float32 scale torch's fake kernel makes a float32 gradient, the real one a bfloat16 one.
+    if func is torch.ops.aten.native_group_norm_backward.default and isinstance(result[0], Tensor):
+        return (result[0].to(args[1].dtype), *result[1:])
+    return result
+
+
+def operations(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], *, result: Any) -> float:
+    """Return the floating-point operations of one operator; 0 for those whose arithmetic does not count."""
+    packet = func._overloadpacket
+    if packet in flop_registry:
+        return float(flop_registry[packet](*args, **kwargs, out_val=result))
+    # The CPU's attention kernels are missing from torch's table.
+    name = packet.__name__
+    if name == "_scaled_dot_product_flash_attention_for_cpu":
+        return _attention(args[0], args[1], args[2])
+    if name == "_scaled_dot_product_flash_attention_for_cpu_backward":
+        # Scores are computed once more, then four products of the same size.
+        return 2.5 * _attention(args[1], args[2], args[3])
+    return 0.0
+
+
+def _attention(query: Tensor, key: Tensor, value: Tensor) -> float:
+    batch, heads, tokens, width = query.shape
+    return 2.0 * batch * heads * tokens * key.shape[2] * (width + value.shape[3])
+
+
+# What CUDA autocast computes in float32 and CPU autocast does not, by the functions' names.
+FLOAT32_ON_A_CARD = frozenset(
+    [
+        "group_norm",
+        "layer_norm",
+        "rms_norm",
+        "softmax",
+        "log_softmax",
+        "softplus",
+        "sum",
+        "prod",
+        "cumsum",
+        "cumprod",
+        "norm",
+        "logsumexp",
+        "exp",
+        "expm1",
+        "log",
+        "log10",
+        "log1p",
+        "log2",
+        "pow",
+        "__pow__",
+        "__rpow__",
+        "reciprocal",
+        "rsqrt",
+        "interpolate",
+        "upsample",
+        "cosine_similarity",
+        "normalize",
+        "nll_loss",
+        "l1_loss",
+        "mse_loss",
+        "smooth_l1_loss",
+        "huber_loss",
+        "kl_div",
+        "binary_cross_entropy_with_logits",
+        "vector_norm",
+        "cdist",
+        "renorm",
+    ]
+)
+# The other way round.
+FLOAT32_ON_A_CPU = frozenset(("avg_pool2d", "avg_pool3d", "adaptive_avg_pool3d"))
+
+
+class CardAutocast(TorchFunctionMode):
+    """Makes CPU autocast compute each function in the type that CUDA autocast would choose."""
+
+    def __torch_function__(
+        self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Run one function of torch as it would run on a card."""
+        kwargs = dict(kwargs or {})
+        if func is blocks.instance_norm:
+            return blocks.instance_norm_by_batch(*args, **kwargs)
+        if func is blocks.checkpointed:
+            return checkpoint(*args, use_reentrant=False, preserve_rng_state=False, context_fn=_both_times)
+        name = getattr(func, "__name__", "")
+        if torch.is_autocast_enabled("cpu") and (name in FLOAT32_ON_A_CARD or name in FLOAT32_ON_A_CPU):
+            return _outside_autocast(func, args, kwargs, widen=name in FLOAT32_ON_A_CARD)
+        return func(*args, **kwargs)
+
+
+def _both_times() -> tuple[CardAutocast, CardAutocast]:
+    # A function runs without the mode that caught it, and so does the backward pass.
+    return CardAutocast(), CardAutocast()
+
+
+def _outside_autocast(func: Callable[..., Any], args: Any, kwargs: Any, *, widen: bool) -> Any:
+    if widen:
+        args, kwargs = tree_map_only(Tensor, _float32, (args, kwargs))
+    with torch.autocast("cpu", enabled=False):
+        return func(*args, **kwargs)
+
+
+def _float32(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor

@@ -1,0 +1,493 @@
+"""The method: one short function per command. Every function reads records, calls stages, and writes records."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from autoseg import __version__
+from autoseg.compute import devices
+from autoseg.images import files
+from autoseg.images.cases import read_image
+from autoseg.phantom import write_phantom
+from autoseg.records.check import CheckReport
+from autoseg.records.dataset import Dataset
+from autoseg.records.errors import CasesFailed, DataError, UsageError, UserError
+from autoseg.records.fingerprint import Fingerprint
+from autoseg.records.labels import Labels
+from autoseg.records.plan import Configuration, Plan
+from autoseg.records.requests import PlanRequest, PredictRequest, TrainRequest
+from autoseg.records.results import CaseScore, EnsembleChoice, Evaluation, ModelId, RunRecord, TrainedModel
+from autoseg.records.volumes import LabelMap
+from autoseg.stages import (
+    checking,
+    ensembling,
+    evaluating,
+    fingerprinting,
+    importing,
+    planning,
+    predicting,
+    preprocessing,
+    reporting,
+    training,
+)
+from autoseg.stages.ensembling.out_of_fold import OutOfFold
+from autoseg.stages.evaluating.truths import score_case, truth
+from autoseg.stages.importing.scans import find_scans
+from autoseg.workspace import Workspace, read_record, write_record
+
+log = logging.getLogger("autoseg")
+
+Tell = Callable[[str, float, float | None], None]
+"""Called with what is being done, the fraction that is done, and the seconds left where they are known."""
+
+
+def quiet(what: str, done: float, seconds_left: float | None) -> None:
+    """Tell nobody."""
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What a demo ends with: the scores of the unseen heads, and where the report lies."""
+
+    evaluation: Evaluation
+    summaries: tuple[evaluating.StructureSummary, ...]
+    report: Path
+
+    def as_json(self) -> dict[str, object]:
+        """Return plain JSON."""
+        return {"report": str(self.report), "evaluation": self.evaluation.model_dump(mode="json")}
+
+
+def import_dataset(
+    source: Path, work: Workspace, options: importing.ImportOptions, *, dry_run: bool = False
+) -> Dataset:
+    """Recognise a folder's layout and remember where everything lies."""
+    dataset = importing.import_dataset(source, work.name, options=options)
+    if not dry_run:
+        write_record(work.dataset_file, dataset)
+    return dataset
+
+
+def check(work: Workspace, *, workers: int | None = None) -> CheckReport:
+    """Look at every case and list every problem at once."""
+    report = checking.check(work.dataset(), workers=workers)
+    write_record(work.check_file, report)
+    return report
+
+
+def make_plan(work: Workspace, request: PlanRequest, *, workers: int | None = None, write: bool = True) -> Plan:
+    """Measure the data set and plan; keeps the fingerprint (unless `write` is off), but not the plan."""
+    dataset = work.dataset()
+    fingerprint = _fingerprint(work, dataset, workers, write=write)
+    device = devices.find(request.device, request.memory_gb, calibrate=request.minutes is not None)
+    presets = [planning.load_preset(name) for name in request.presets]
+    plan = planning.make_plan(
+        fingerprint,
+        presets,
+        device,
+        name=request.plan,
+        corrections=dataset.corrections,
+        minutes=request.minutes,
+        folds=sum(fold.name != "all" for fold in dataset.folds) or 1,
+        version=__version__,
+    )
+    return plan.model_copy(update={"inputs_digest": _plan_inputs(fingerprint, request)})
+
+
+def plan_and_preprocess(
+    work: Workspace, request: PlanRequest, *, workers: int | None = None, tell: Tell = quiet
+) -> Plan:
+    """Fingerprint, plan, and preprocess every configuration of the line-up."""
+    tell("fingerprint and plan", 0.0, None)
+    plan = make_plan(work, request, workers=workers)
+    write_record(work.plan_file(plan.name), plan)
+    preprocess(work, plan, workers=workers, tell=tell)
+    return plan
+
+
+def preprocess(work: Workspace, plan: Plan, *, workers: int | None = None, tell: Tell = quiet) -> None:
+    """Preprocess what the line-up needs; cases that are done already are left as they are.
+
+    Raises:
+        CasesFailed: Some cases could not be preprocessed; the others are done.
+    """
+    dataset = work.dataset()
+    by_key = {configuration.data_key: configuration for configuration in _lineup(plan)}
+    failures: dict[str, UserError] = {}
+    for number, (key, configuration) in enumerate(by_key.items()):
+        tell(f"preprocess for {configuration.name}", number / len(by_key), None)
+        failures |= preprocessing.preprocess(dataset, configuration, work.preprocessed(key), workers=workers)
+    if failures:
+        raise CasesFailed(f"{len(failures)} of {len(dataset.cases)} cases could not be preprocessed", failures)
+
+
+def models(work: Workspace, plan: Plan, request: TrainRequest) -> tuple[ModelId, ...]:
+    """Return the models that a request means: fold by fold, each configuration of the line-up.
+
+    Raises:
+        UsageError: A fold or a configuration does not exist.
+    """
+    dataset = work.dataset()
+    folds = request.folds or tuple(fold.name for fold in dataset.folds if fold.name != "all") or ("all",)
+    names = request.configurations or tuple(entry.configuration for entry in plan.lineup)
+    for fold in folds:
+        dataset.fold(fold)
+    chosen = [plan.configuration(name).name for name in names]
+    if request.settings and request.variant == "base":
+        raise UsageError(
+            "--set trains another model beside what is there, and that needs a name",
+            fix="Add --variant NAME.",
+            code="variant_needed",
+        )
+    # A cascade's second stage needs the first in every fold, so configurations are the outer loop.
+    return tuple(
+        ModelId(
+            dataset=work.name,
+            plan=plan.name,
+            configuration=name,
+            variant=request.variant,
+            seed=request.seed,
+            fold=fold,
+        )
+        for name in chosen
+        for fold in folds
+    )
+
+
+def train(work: Workspace, request: TrainRequest, *, tell: Tell = quiet) -> tuple[Evaluation, ...]:
+    """Fit each model, predict its held-out cases, and score them."""
+    plan = work.plan(request.plan)
+    wanted = models(work, plan, request)
+    evaluations = []
+    for number, model in enumerate(wanted):
+        budget = run_budget_seconds(plan, model.configuration, wanted, request.minutes)
+        where = f"[{number + 1}/{len(wanted)}] {model.key()}"
+
+        def progress(now: training.Progress, where: str = where, number: int = number) -> None:
+            done = (number + now.step / max(now.steps, 1)) / len(wanted)
+            left = now.seconds_left
+            tell(f"{where} step {now.step}/{now.steps} loss {now.loss:.3f} {now.step_seconds:.2f} s/step", done, left)
+
+        fit(work, plan, model, request, budget_seconds=budget, progress=progress)
+        evaluations.append(predict_held_out(work, plan, model, device=request.device, where=where, tell=tell))
+        log.info("%s: mean Dice %.4f", model.key(), evaluations[-1].mean_dice())
+    return tuple(evaluations)
+
+
+def fit(
+    work: Workspace,
+    plan: Plan,
+    model: ModelId,
+    request: TrainRequest,
+    *,
+    budget_seconds: float | None = None,
+    progress: Callable[[training.Progress], None] | None = None,
+) -> Path:
+    """Train one model on its fold's own cases, or return at once when it is trained already."""
+    configuration = plan.configuration(model.configuration)
+    folder = work.preprocessed(configuration.data_key)
+    ids = work.dataset().fold(model.fold).training
+    previous = predicting.write_out_of_fold(work, plan, model, ids)
+    cases = [preprocessing.open_case(folder, id, previous=previous.get(id)) for id in ids]
+    return training.fit(
+        plan,
+        model,
+        work.model(model),
+        cases,
+        settings=request.settings,
+        budget_seconds=budget_seconds,
+        device=devices.find(request.device).kind,
+        cases_digest=preprocessing.cases_digest(folder, ids),
+        on_progress=progress,
+    )
+
+
+def predict_held_out(
+    work: Workspace, plan: Plan, model: ModelId, *, device: str | None = None, where: str = "", tell: Tell = quiet
+) -> Evaluation:
+    """Predict and score the cases that a model never saw, unless that was done with these very weights."""
+    folder, dataset = work.model(model), work.dataset()
+    trained = read_record(folder / "model.json", TrainedModel, missing="Train the model first.")
+    if (folder / "evaluation.json").exists():
+        known = work.evaluation(model)
+        if known.inputs_digest == trained.weights_sha256:
+            return known
+    options = _options(folder, PredictRequest(device=device))
+    member = predicting.load_member([folder], device=options.device)
+    scans = predicting.held_out_scans(work, plan, model)
+    count = len(dataset.fold(model.fold).held_out)
+    scores: list[CaseScore] = []
+    for prediction in predicting.predict_held_out(
+        member, scans, labels=plan.labels, folder=folder / "held_out", options=options
+    ):
+        scores.append(score_case(dataset, dataset.case(prediction.case), prediction.labels))
+        tell(f"{where} held-out case {prediction.case}", len(scores) / count, None)
+    evaluation = Evaluation(members=(model.key(),), scores=tuple(scores), inputs_digest=trained.weights_sha256)
+    evaluating.write_scores(folder / "scores.csv", evaluation)
+    write_record(folder / "evaluation.json", evaluation)
+    return evaluation
+
+
+def ensemble(work: Workspace, plan_name: str = "default", *, tell: Tell = quiet) -> EnsembleChoice:
+    """Choose what predicts: over all that was trained, judged on cases that no member saw."""
+    plan = work.plan(plan_name)
+    there = OutOfFold.collect(work, plan)
+    dataset = there.dataset
+
+    def drawn(case: str) -> LabelMap:
+        return truth(dataset, dataset.case(case))
+
+    tell("choose the ensemble", 0.0, None)
+    choice = ensembling.choose(
+        there.folds(), dataset.cases, plan.labels, probabilities=there.probabilities, truth=drawn, plan=plan.name
+    )
+    shared = there.shared_cases(choice.members)
+    choice = ensembling.choose_postprocessing(
+        choice, shared, plan.labels, predictions=lambda case: there.merged(choice, case), truth=drawn
+    )
+    folder = work.ensemble(plan.name)
+    scores = []
+    for number, case in enumerate(shared):
+        tell(f"score the ensemble on held-out case {case.id}", number / len(shared), None)
+        merged = there.merged(choice, case.id)
+        scores.append(score_case(dataset, case, merged))
+        values = predicting.written_values(merged.array, plan.labels)
+        files.write_volume(folder / "predictions" / f"{case.id}.nii.gz", values, merged.grid, description=_origin(plan))
+    evaluation = Evaluation(members=choice.members, scores=tuple(scores), inputs_digest=choice.digest())
+    evaluating.write_scores(folder / "scores.csv", evaluation)
+    write_record(folder / "evaluation.json", evaluation)
+    write_record(folder / "choice.json", choice)
+    return choice
+
+
+def predict(
+    work: Workspace, source: Path, output: Path, request: PredictRequest, *, tell: Tell = quiet
+) -> dict[str, Path]:
+    """Predict every scan in a folder (or one file) and return case -> label map file.
+
+    Raises:
+        CasesFailed: Some scans could not be predicted; the others were written.
+    """
+    plan = work.plan(request.plan)
+    scans = find_scans(source, plan.channels)
+    choice = None if request.members else work.choice(plan.name)
+    shares = dict(zip(choice.members, choice.weights, strict=True)) if choice else dict.fromkeys(request.members, 1.0)
+    device = str(devices.torch_device(devices.find(request.device)))
+    members, stages = predicting.load_ensemble(work, plan, shares, device=device)
+    options = _options(_folder_of(work, members[0]), request)
+    written: dict[str, Path] = {}
+    failures: dict[str, UserError] = {}
+    for number, scan in enumerate(scans):
+        tell(f"predict {scan.id}", number / len(scans), None)
+        file = output / f"{scan.id}.nii.gz"
+        if request.resume and _readable(file):
+            written[scan.id] = file
+            continue
+        try:
+            prediction = predicting.predict_scan(
+                read_image(scan.images, plan.channels, plan.corrections, case=scan.id),
+                members,
+                case=scan.id,
+                labels=plan.labels,
+                postprocessing=choice.postprocessing if choice else (),
+                first_stages=stages,
+                options=options,
+            )
+        except UserError as error:
+            failures[scan.id] = error.in_case(scan.id)
+            continue
+        values = predicting.written_values(prediction.labels.array, plan.labels)
+        files.write_volume(file, values, prediction.labels.grid, description=_origin(plan, members))
+        written[scan.id] = file
+    if failures:
+        raise CasesFailed(f"{len(failures)} of {len(scans)} scans could not be predicted", failures)
+    return written
+
+
+def scans(work: Workspace, source: Path, plan_name: str) -> list[str]:
+    """Return the ids of the scans that a prediction would find."""
+    return [scan.id for scan in find_scans(source, work.plan(plan_name).channels)]
+
+
+def candidates(work: Workspace, plan_name: str) -> dict[str, tuple[str, ...]]:
+    """Return what a selection would choose among: candidate -> folds."""
+    return OutOfFold.collect(work, work.plan(plan_name)).folds()
+
+
+def evaluate(
+    predictions: Path, truths: Path, labels: Labels | None, output: Path | None
+) -> tuple[Evaluation, list[evaluating.StructureSummary]]:
+    """Score a folder of label maps against another, and keep every score as CSV where `output` says so."""
+    evaluation = evaluating.evaluate_folder(predictions, truths, labels)
+    if output is not None:
+        evaluating.write_scores(output, evaluation)
+    return evaluation, evaluating.summarise(evaluation)
+
+
+def report(work: Workspace, plan_name: str = "default", *, tell: Tell = quiet) -> Path:
+    """Write the report: one HTML file that opens anywhere."""
+    tell("write the report", 0.0, None)
+    return reporting.write(work, work.plan(plan_name))
+
+
+def run(work: Workspace, request: PlanRequest, *, workers: int | None = None, tell: Tell = quiet) -> EnsembleChoice:
+    """Do all that is not done yet, and again what has changed: check, plan, preprocess, train, choose, report."""
+    _checked(work, workers)
+    plan = _current_plan(work, request, workers, tell)
+    preprocess(work, plan, workers=workers, tell=tell)
+    training_request = TrainRequest(plan=plan.name, minutes=request.minutes, device=request.device)
+    for model in models(work, plan, training_request):
+        _set_stale_aside(work, plan, model)
+    train(work, training_request, tell=tell)
+    choice = ensemble(work, plan.name, tell=tell)
+    report(work, plan.name, tell=tell)
+    return choice
+
+
+def steps_left(work: Workspace, request: PlanRequest) -> list[str]:
+    """Return what `run` would do now, in words."""
+    work.dataset()
+    steps = [] if work.check_file.exists() else ["check every case"]
+    if not work.plan_file(request.plan).exists():
+        return [*steps, "fingerprint and plan", "preprocess", "train the line-up", "choose the ensemble", "report"]
+    plan = work.plan(request.plan)
+    trained = {model.key() for model in work.trained(plan.name)}
+    wanted = models(work, plan, TrainRequest(plan=plan.name))
+    steps += [f"train {model.key()}" for model in wanted if model.key() not in trained]
+    return [*steps, "choose the ensemble", "report"]
+
+
+def demo(folder: Path, minutes: float, *, tell: Tell = quiet) -> DemoResult:
+    """Write phantom heads, do everything with them, and score two heads that took no part."""
+    tell("write phantom heads", 0.0, None)
+    data = folder / "phantom"
+    if not (data / "unseen_truth").exists():
+        write_phantom(data)
+    work = Workspace.locate("HaNSeg", folder / "autoseg_data")
+    import_dataset(data, work, importing.ImportOptions())
+    run(work, PlanRequest(presets=("demo",), minutes=minutes), tell=tell)
+    predict(work, data / "unseen", folder / "predictions", PredictRequest(), tell=tell)
+    labels = work.dataset().labels
+    evaluation, summaries = evaluate(
+        folder / "predictions", data / "unseen_truth", labels, folder / "predictions" / "scores.csv"
+    )
+    return DemoResult(evaluation, tuple(summaries), work.report_file("default").resolve())
+
+
+def run_budget_seconds(
+    plan: Plan, configuration: str, wanted: Sequence[ModelId], minutes: float | None
+) -> float | None:
+    """Return the seconds that one run may train, a tenth kept for its held-out cases; None without a budget."""
+    if minutes is None:
+        return None
+    shares = {entry.configuration: entry.share for entry in plan.lineup}
+    total = sum(shares.get(model.configuration, 1.0) for model in wanted)
+    return minutes * 60 * 0.9 * shares.get(configuration, 1.0) / total
+
+
+def _lineup(plan: Plan) -> list[Configuration]:
+    return [plan.configuration(entry.configuration) for entry in plan.lineup]
+
+
+def _fingerprint(work: Workspace, dataset: Dataset, workers: int | None, *, write: bool = True) -> Fingerprint:
+    if work.fingerprint_file.exists():
+        try:
+            known = work.fingerprint()
+        except DataError as error:
+            log.warning("%s Measuring again.", error)
+        else:
+            if known.dataset_digest == dataset.digest():
+                return known
+    fingerprint = fingerprinting.measure(dataset, workers=workers)
+    if write:
+        write_record(work.fingerprint_file, fingerprint)
+    return fingerprint
+
+
+def _plan_inputs(fingerprint: Fingerprint, request: PlanRequest) -> str:
+    presets = "+".join(planning.load_preset(name).digest() for name in request.presets)
+    return "|".join((fingerprint.digest(), presets, str(request.memory_gb), str(request.minutes), __version__))
+
+
+def _current_plan(work: Workspace, request: PlanRequest, workers: int | None, tell: Tell) -> Plan:
+    fingerprint = _fingerprint(work, work.dataset(), workers)
+    if work.plan_file(request.plan).exists():
+        known = work.plan(request.plan)
+        if known.inputs_digest == _plan_inputs(fingerprint, request):
+            return known
+        log.warning("The data, a preset or the budget has changed: planning again.")
+    tell("fingerprint and plan", 0.0, None)
+    plan = make_plan(work, request, workers=workers)
+    write_record(work.plan_file(plan.name), plan)
+    return plan
+
+
+def _checked(work: Workspace, workers: int | None) -> None:
+    """Check the data unless these very data were checked.
+
+    Raises:
+        DataError: There are errors; all of them are in `check.json`.
+    """
+    dataset = work.dataset()
+    report = None
+    if work.check_file.exists():
+        known = read_record(work.check_file, CheckReport)
+        report = known if known.dataset_digest == dataset.digest() else None
+    report = report or check(work, workers=workers)
+    errors = report.errors()
+    if errors:
+        first = errors[0]
+        raise DataError(
+            f"{len(errors)} problems keep {work.name} from being used; the first: {first.what}",
+            case=first.case,
+            file=first.file,
+            fix=f"{first.fix} `autoseg check -d {work.name}` lists all of them.",
+            code="check_failed",
+        )
+
+
+def _set_stale_aside(work: Workspace, plan: Plan, model: ModelId) -> None:
+    """Move a run of another plan out of the way, so that nothing trained is ever overwritten."""
+    folder = work.model(model)
+    if not (folder / "run.json").exists():
+        return
+    record = read_record(folder / "run.json", RunRecord)
+    if record.configuration_digest == plan.configuration(model.configuration).digest():
+        return
+    aside = folder.with_name(f"stale_{record.configuration_digest}_{folder.name}")
+    log.warning("%s was trained under another plan; kept as %s", model.key(), aside)
+    folder.rename(aside)
+
+
+def _options(folder: Path, request: PredictRequest) -> predicting.Options:
+    record = read_record(folder / "run.json", RunRecord)
+    profile = devices.find(request.device)
+    devices.set_threads(profile.threads)
+    return predicting.Options(
+        device=str(devices.torch_device(profile)),
+        precision=record.precision,
+        mirror=request.mirror,
+        step_fraction=request.step_fraction,
+    )
+
+
+def _folder_of(work: Workspace, member: predicting.Member) -> Path:
+    return next(work.model(model) for model in work.trained() if model.key() == member.keys[0])
+
+
+def _readable(file: Path) -> bool:
+    """Whether a prediction of an earlier run is there and whole."""
+    try:
+        files.read_volume(file)
+    except UserError:
+        return False
+    return True
+
+
+def _origin(plan: Plan, members: Sequence[predicting.Member] = ()) -> str:
+    """Return what an output says of where it came from."""
+    model = f" model {members[0].digest[:16]}" if members else ""
+    return f"autoseg {__version__} plan {plan.digest()}{model}"

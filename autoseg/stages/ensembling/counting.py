@@ -1,0 +1,199 @@
+"""Dice of many candidates from voxel counts, slab by slab, without ever holding all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from autoseg.records.errors import DataError
+from autoseg.records.labels import Labels
+from autoseg.records.volumes import LabelMap
+from autoseg.stages.evaluating.scoring import annotated_targets
+
+# (candidate, case) -> uint8 probabilities 0..255, (K, Z, Y, X) on the case's original grid: background and
+# structures, or one a region. Anything that NumPy can slice along Z will do, such as a blosc2 array.
+CaseReader = Callable[[str, str], np.ndarray]
+TruthReader = Callable[[str], LabelMap]
+
+SLAB_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """A case that one fold of every candidate has predicted without having trained on it.
+
+    Attributes:
+        id: The case.
+        group: The patient.
+        fold: The fold that holds it out.
+        annotated: Names of the structures that were annotated; None means all.
+    """
+
+    id: str
+    group: str
+    fold: str
+    annotated: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Voxels of each target: in truth and prediction, in the truth, in the prediction; int64, (targets,)."""
+
+    both: np.ndarray
+    truth: np.ndarray
+    prediction: np.ndarray
+
+    def plus(self, other: Counts, sign: int = 1) -> Counts:
+        """Return the sum (or the difference, `sign` -1) of two counts."""
+        return Counts(
+            self.both + sign * other.both, self.truth + sign * other.truth, self.prediction + sign * other.prediction
+        )
+
+    def dice(self) -> np.ndarray:
+        """Return Dice of each target, float64; nan where truth and prediction are both empty."""
+        size = self.truth + self.prediction
+        return np.divide(2.0 * self.both, size, out=np.full(size.shape, np.nan), where=size > 0)
+
+
+def no_counts(labels: Labels) -> Counts:
+    """Return zero voxels for each target."""
+    nothing = np.zeros(len(labels.targets), dtype=np.int64)
+    return Counts(nothing, nothing, nothing)
+
+
+def count_labels(truth: np.ndarray, prediction: np.ndarray, labels: Labels) -> Counts:
+    """Return the counts of a label map; voxels that the truth ignores are left out.
+
+    Args:
+        truth: Inside values, any shape.
+        prediction: Inside values, the shape of `truth`.
+        labels: What is counted.
+    """
+    size = len(labels.structures) + 2  # background, structures, ignored
+    pairs = np.bincount(truth.ravel().astype(np.int64) * size + prediction.ravel(), minlength=size * size)
+    table = pairs.reshape(size, size)
+    if labels.ignore_value is not None:
+        table[labels.ignore_value] = 0
+    rows = [list(values) for _, values in labels.targets]
+    return Counts(
+        both=np.array([table[np.ix_(values, values)].sum() for values in rows]),
+        truth=np.array([table[values].sum() for values in rows]),
+        prediction=np.array([table[:, values].sum() for values in rows]),
+    )
+
+
+def count_regions(truth: np.ndarray, above: np.ndarray, labels: Labels) -> Counts:
+    """Return the counts of overlapping regions.
+
+    Args:
+        truth: Inside values, any shape.
+        above: Bool, (regions, *shape of `truth`): where each region was predicted.
+        labels: Which regions.
+    """
+    known = np.ones(truth.shape, dtype=bool) if labels.ignore_value is None else truth != labels.ignore_value
+    masks = [np.isin(truth, values) & known for _, values in labels.targets]
+    return Counts(
+        both=np.array([np.count_nonzero(mask & part) for mask, part in zip(masks, above, strict=True)]),
+        truth=np.array([np.count_nonzero(mask) for mask in masks]),
+        prediction=np.array([np.count_nonzero(part & known) for part in above]),
+    )
+
+
+def undecided(truth: np.ndarray, parts: Sequence[np.ndarray], labels: Labels) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Return the voxels that can count: not those that are background in the truth and for every candidate.
+
+    Where each candidate holds background (no region) for likelier than not, so does every weighted mean of them;
+    leaving these voxels out changes no count and saves most of the work.
+
+    Args:
+        truth: Inside values, (Z, Y, X).
+        parts: One a candidate: uint8, (K, Z, Y, X), sliceable; read slab by slab.
+        labels: Whether the classes compete (softmax) or overlap (regions).
+
+    Returns:
+        The truth (n,) and the parts (K, n) at these n voxels.
+    """
+    slice_bytes = int(np.prod(parts[0].shape)) // truth.shape[0] * len(parts)
+    depth = max(1, SLAB_BYTES // max(1, slice_bytes))
+    truths: list[np.ndarray] = []
+    kept: list[list[np.ndarray]] = [[] for _ in parts]
+    for start in range(0, truth.shape[0], depth):
+        here = slice(start, start + depth)
+        slabs = [np.asarray(part[:, here]) for part in parts]
+        keep = truth[here] != 0
+        for slab in slabs:
+            keep |= slab.max(axis=0) > 127 if labels.regions else slab[0] < 128
+        truths.append(truth[here][keep])
+        for voxels, slab in zip(kept, slabs, strict=True):
+            voxels.append(slab[:, keep])
+    return np.concatenate(truths), [np.concatenate(voxels, axis=1) for voxels in kept]
+
+
+def dice_of_sums(
+    truth: np.ndarray, parts: Sequence[np.ndarray], weights: np.ndarray, *, labels: Labels
+) -> list[np.ndarray]:
+    """Return Dice of each target for several weighted sums of the same probabilities.
+
+    Args:
+        truth: Inside values, (n,).
+        parts: One a candidate: uint8, (K, n).
+        weights: Whole numbers, (sums, candidates).
+        labels: What is scored.
+
+    Returns:
+        One float64 array (targets,) a sum; nan where there is nothing to score.
+    """
+    totals = [no_counts(labels) for _ in weights]
+    step = max(1, SLAB_BYTES // (2 * len(parts[0])))
+    for start in range(0, len(truth), step):
+        here = slice(start, start + step)
+        pieces = [part[:, here] for part in parts]
+        for row, weight in enumerate(weights):
+            counts = _count(truth[here], _mix(pieces, weight), int(weight.sum()), labels=labels)
+            totals[row] = totals[row].plus(counts)
+    return [counts.dice() for counts in totals]
+
+
+def _mix(slabs: Sequence[np.ndarray], weight: np.ndarray) -> np.ndarray:
+    # Whole numbers below 2**16: at most 6 rounds x 255, so that sums are exact and ties fall alike everywhere.
+    mixed = np.zeros(slabs[0].shape, dtype=np.uint16)
+    for slab, times in zip(slabs, weight, strict=True):
+        if times:
+            mixed += slab * np.uint16(times)
+    return mixed
+
+
+def _count(truth: np.ndarray, mixed: np.ndarray, total: int, *, labels: Labels) -> Counts:
+    if labels.regions:
+        return count_regions(truth, mixed > 127.5 * total, labels)
+    best, winner = mixed[0].copy(), np.zeros(truth.shape, dtype=np.int64)
+    for value in range(1, len(mixed)):
+        higher = mixed[value] > best
+        np.copyto(winner, value, where=higher)
+        np.copyto(best, mixed[value], where=higher)
+    return count_labels(truth, winner, labels)
+
+
+def without_unannotated(dice: np.ndarray, case: HeldOut, labels: Labels) -> np.ndarray:
+    """Return the figures with nan for the targets that nobody annotated in this case."""
+    known = annotated_targets(labels, case.annotated)
+    return np.where([name in known for name, _ in labels.targets], dice, np.nan)
+
+
+def check_parts(case: str, truth: LabelMap, parts: Sequence[np.ndarray], labels: Labels) -> None:
+    """Refuse probabilities that do not fit the truth.
+
+    Raises:
+        DataError: A shape differs from what the truth and the labels ask for.
+    """
+    expected = (labels.output_channels, *truth.array.shape)
+    for part in parts:
+        if tuple(part.shape) != expected:
+            raise DataError(
+                f"held-out probabilities have shape {tuple(part.shape)}, expected {expected} (class, z, y, x)",
+                case=case,
+                fix="Train that fold again, or leave the candidate out.",
+                code="geometry_differs",
+            )

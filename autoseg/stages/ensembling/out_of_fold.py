@@ -1,0 +1,80 @@
+"""What the trained candidates said of the cases that they never saw."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from autoseg.images import postprocess, regrid
+from autoseg.records.dataset import Case, Dataset
+from autoseg.records.errors import UsageError
+from autoseg.records.plan import Plan
+from autoseg.records.results import EnsembleChoice, ModelId
+from autoseg.records.volumes import LabelMap
+from autoseg.stages import predicting
+from autoseg.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class OutOfFold:
+    """The stored predictions of every candidate, case by case.
+
+    Attributes:
+        candidates: `ModelId.candidate()` -> its scored folds; "all" holds nothing out and is no part of it.
+    """
+
+    work: Workspace
+    plan: Plan
+    dataset: Dataset
+    candidates: Mapping[str, Sequence[ModelId]]
+
+    @classmethod
+    def collect(cls, work: Workspace, plan: Plan) -> OutOfFold:
+        """Return what there is.
+
+        Raises:
+            UsageError: No model was trained on a fold with held-out cases.
+        """
+        found: dict[str, list[ModelId]] = {}
+        for model in work.trained(plan.name):
+            if model.fold != "all" and (work.model(model) / "evaluation.json").exists():
+                found.setdefault(model.candidate(), []).append(model)
+        if not found:
+            raise UsageError(
+                f"no model of plan {plan.name} was trained on a fold with held-out cases",
+                fix=f"Run `autoseg train -d {work.name} -f 0` first.",
+                code="nothing_trained",
+            )
+        return cls(work, plan, work.dataset(), found)
+
+    def folds(self) -> dict[str, tuple[str, ...]]:
+        """Return candidate -> the folds that it was trained in."""
+        return {name: tuple(model.fold for model in models) for name, models in self.candidates.items()}
+
+    def field(self, candidate: str, case: str, *, share: float = 1.0) -> regrid.Field:
+        """Return what a candidate said of a case, as logits on its network grid."""
+        folder = predicting.fold_folder(self.work, self.candidates[candidate][0], case) / "held_out"
+        kept = predicting.stored_field(folder, case, self.plan.labels.output)
+        return regrid.Field(kept.array, kept.passage, share)
+
+    def probabilities(self, candidate: str, case: str) -> np.ndarray:
+        """Return uint8 probabilities (0 to 255), (K, Z, Y, X), in the scan's geometry."""
+        fields = [self.field(candidate, case)]
+        return np.round(regrid.home_probabilities(fields, output=self.plan.labels.output) * 255).astype(np.uint8)
+
+    def merged(self, choice: EnsembleChoice, case: str) -> LabelMap:
+        """Return a choice's label map of a case, cleaned as the choice says."""
+        pairs = zip(choice.members, choice.weights, strict=True)
+        fields = [self.field(name, case, share=share) for name, share in pairs]
+        values = predicting.region_values(self.plan.labels)
+        array = regrid.home(fields, output=self.plan.labels.output, region_values=values)
+        grid = fields[0].passage.original
+        return LabelMap(postprocess.apply(array, choice.postprocessing, self.plan.labels, grid.spacing_mm), grid)
+
+    def shared_cases(self, members: Sequence[str]) -> list[Case]:
+        """Return the cases that every one of these candidates was judged on."""
+        folds = [{model.fold for model in self.candidates[name]} for name in members]
+        held_out = {id for name in set.intersection(*folds) for id in self.dataset.fold(name).held_out}
+        return [case for case in self.dataset.cases if case.id in held_out]

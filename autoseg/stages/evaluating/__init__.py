@@ -1,0 +1,20 @@
+"""Scores: a prediction against its truth, the folds of a candidate together, tables and intervals."""
+
+from autoseg.stages.evaluating.cross_validation import evaluate_folder, pool
+from autoseg.stages.evaluating.scoring import missing, score
+from autoseg.stages.evaluating.statistics import Comparison, Interval, compare, interval
+from autoseg.stages.evaluating.tables import StructureSummary, summarise, write_scores
+
+__all__ = [
+    "Comparison",
+    "Interval",
+    "StructureSummary",
+    "compare",
+    "evaluate_folder",
+    "interval",
+    "missing",
+    "pool",
+    "score",
+    "summarise",
+    "write_scores",
+]

@@ -1,0 +1,158 @@
+"""How sure a mean over cases is: patients are drawn anew, and two evaluations are compared case by case.
+
+The mean that everything here speaks of is `Evaluation.mean_dice`: over structures, of the mean over cases, nan left
+out. Patients (groups) are drawn rather than cases, because two scans of one patient are no two witnesses.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from scipy.stats import wilcoxon
+
+from autoseg.records.errors import DataError
+from autoseg.records.record import Record
+from autoseg.records.results import Evaluation
+
+RESAMPLES = 1000
+
+# With fewer patients than five, all of them gaining happens by chance more often than one time in twenty.
+FEWEST_GROUPS = 5
+
+
+class Interval(Record):
+    """A mean and the interval that holds it, by resampling patients.
+
+    Attributes:
+        low, high: 2.5th and 97.5th percentile of the resampled means; nan with fewer than five patients.
+        groups: How many patients were drawn from.
+    """
+
+    low: float
+    mean: float
+    high: float
+    groups: int
+
+
+class Comparison(Record):
+    """One structure in two evaluations of the same cases.
+
+    Attributes:
+        cases: Cases that have something to score in both.
+        median_gain: Median over cases of second minus first, Dice.
+        p_value: Of Wilcoxon's signed-rank test, two-sided; 1 when no case differs, nan without cases.
+    """
+
+    structure: str
+    cases: int
+    median_gain: float
+    p_value: float
+
+
+def resample_groups(groups: Sequence[str], *, seed: int, key: str, count: int = RESAMPLES) -> np.ndarray:
+    """Return how often each case takes part in each resample of patients, int64, (count, cases).
+
+    Args:
+        groups: The patient of each case.
+        seed: The same seed and key give the same draws.
+        key: What is resampled, so that two questions do not share their luck.
+        count: Resamples.
+    """
+    names, of_case = np.unique(np.asarray(groups, dtype=object), return_inverse=True)
+    rng = np.random.default_rng([seed, zlib.crc32(key.encode())])
+    drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=count)
+    return drawn[:, of_case]
+
+
+def pooled_mean(table: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+    """Return the mean over targets of the mean over cases, nan left out.
+
+    Args:
+        table: Float, (cases, targets), nan where there is nothing to score.
+        weights: (R, cases), how often each case counts; None: each once.
+
+    Returns:
+        Float64, (R,); nan where nothing counts.
+    """
+    return mean_over_targets(target_means(table, weights))
+
+
+def target_means(table: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+    """Return the mean over cases of each target, (R, targets); see `pooled_mean`."""
+    if weights is None:
+        weights = np.ones((1, len(table)))
+    scored = np.isfinite(table)
+    total, count = weights @ np.where(scored, table, 0.0), weights @ scored.astype(np.float64)
+    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+
+
+def mean_over_targets(means: np.ndarray) -> np.ndarray:
+    """Return the mean over the last axis, nan left out; nan where nothing is left."""
+    there = np.isfinite(means)
+    total, count = np.where(there, means, 0.0).sum(axis=-1), there.sum(axis=-1)
+    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+
+
+def interval(evaluation: Evaluation, groups: Mapping[str, str], *, seed: int = 0) -> Interval:
+    """Return the mean Dice with its 95 % bootstrap interval over patients.
+
+    Args:
+        evaluation: Scores of the cases.
+        groups: Case -> patient; a case that is not named is a patient of its own.
+        seed: Of the resampling.
+    """
+    table, _ = dice_table(evaluation)
+    patients = [groups.get(score.case, score.case) for score in evaluation.scores]
+    count = len(set(patients))
+    low = high = math.nan
+    if count >= FEWEST_GROUPS:
+        means = pooled_mean(table, resample_groups(patients, seed=seed, key="interval"))
+        means = means[np.isfinite(means)]
+        if means.size:
+            low, high = (float(value) for value in np.percentile(means, (2.5, 97.5)))
+    return Interval(low=low, mean=evaluation.mean_dice(), high=high, groups=count)
+
+
+def compare(first: Evaluation, second: Evaluation) -> list[Comparison]:
+    """Return, structure by structure, whether the second evaluation differs from the first beyond chance.
+
+    Raises:
+        DataError: The two do not score the same cases and structures.
+
+    Source:
+        Wilcoxon 1945, signed ranks of the paired differences (scipy.stats.wilcoxon); cases without a difference
+        are left out.
+    """
+    before, names = dice_table(first)
+    after, others = dice_table(second)
+    if names != others or {s.case for s in first.scores} != {s.case for s in second.scores}:
+        raise DataError(
+            f"{', '.join(first.members)} and {', '.join(second.members)} do not score the same cases and structures",
+            fix="Compare evaluations of one data set on the same cases.",
+            code="not_paired",
+        )
+    where = {score.case: row for row, score in enumerate(second.scores)}
+    gains = after[[where[score.case] for score in first.scores]] - before
+    return [_comparison(name, gains[:, column]) for column, name in enumerate(names)]
+
+
+def _comparison(name: str, gains: np.ndarray) -> Comparison:
+    gains = gains[np.isfinite(gains)]
+    if not gains.size:
+        return Comparison(structure=name, cases=0, median_gain=math.nan, p_value=math.nan)
+    p_value = float(wilcoxon(gains[gains != 0]).pvalue) if gains.any() else 1.0
+    return Comparison(structure=name, cases=gains.size, median_gain=float(np.median(gains)), p_value=p_value)
+
+
+def dice_table(evaluation: Evaluation) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return Dice as float64 (cases, structures), nan where nothing is scored, and the structures' names."""
+    names = dict.fromkeys(item.structure for score in evaluation.scores for item in score.structures)
+    table = np.full((len(evaluation.scores), len(names)), np.nan)
+    column = {name: index for index, name in enumerate(names)}
+    for row, score in enumerate(evaluation.scores):
+        for item in score.structures:
+            table[row, column[item.structure]] = item.dice
+    return table, tuple(names)

@@ -1,0 +1,35 @@
+"""Reading what a person drew, to judge what a model drew."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from autoseg.images import cases, files
+from autoseg.records.dataset import Case, Dataset
+from autoseg.records.errors import DataError
+from autoseg.records.results import CaseScore
+from autoseg.records.volumes import LabelMap
+from autoseg.stages.evaluating.scoring import score
+
+
+def truth(dataset: Dataset, case: Case, *, like: LabelMap | None = None) -> LabelMap:
+    """Return a case's labels in the geometry of its first channel (or of `like`, which has it).
+
+    Raises:
+        DataError: The case has no labels, or they do not fit the image.
+    """
+    if case.labels is None:
+        raise DataError("has no labels to score against", case=case.id, fix="Leave it out.", code="no_labels")
+    grid = like.grid if like else files.read_header(_first_file(case)).grid
+    return cases.read_labels(case.labels, dataset.labels, grid, case=case.id, corrections=dataset.corrections)
+
+
+def score_case(dataset: Dataset, case: Case, prediction: LabelMap) -> CaseScore:
+    """Return the scores of one prediction against the case's own labels."""
+    drawn = truth(dataset, case, like=prediction)
+    return score(case.id, dataset.labels, drawn, prediction, annotated=case.annotated)
+
+
+def _first_file(case: Case) -> Path:
+    source = next(iter(case.images.values()))
+    return Path(source.path if source.kind == "file" else source.masks[0].path)

@@ -1,0 +1,23 @@
+"""Checkpoints + Image -> Prediction, one case at a time; held-out and new cases walk the same way."""
+
+from autoseg.stages.predicting.cascade import fold_folder, held_out_scans, write_out_of_fold
+from autoseg.stages.predicting.fields import Member, Options, predict_fields
+from autoseg.stages.predicting.held_out import predict_held_out, region_values, stored_field
+from autoseg.stages.predicting.loading import load_ensemble, load_member
+from autoseg.stages.predicting.new_scans import predict_scan, written_values
+
+__all__ = [
+    "Member",
+    "Options",
+    "fold_folder",
+    "held_out_scans",
+    "load_ensemble",
+    "load_member",
+    "predict_fields",
+    "predict_held_out",
+    "predict_scan",
+    "region_values",
+    "stored_field",
+    "write_out_of_fold",
+    "written_values",
+]

@@ -1,0 +1,89 @@
+"""What the second stage of a cascade sees of the first: its label map, on the second stage's network grid."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from autoseg.images import regrid, store
+from autoseg.images.cases import read_image
+from autoseg.records.errors import DataError, UsageError
+from autoseg.records.labels import Labels
+from autoseg.records.plan import Configuration, Plan
+from autoseg.records.results import ModelId
+from autoseg.records.volumes import Image, LabelMap
+from autoseg.stages import preprocessing
+from autoseg.stages.predicting.fields import follow
+from autoseg.stages.predicting.held_out import region_values, stored_field
+from autoseg.workspace import Workspace
+
+
+def stored_label_map(folder: Path, case: str, labels: Labels) -> LabelMap:
+    """Return what a first stage said of a case that it never saw, in the scan's geometry."""
+    field = stored_field(folder, case, labels.output)
+    array = regrid.home([field], output=labels.output, region_values=region_values(labels))
+    return LabelMap(array, field.passage.original)
+
+
+def fold_folder(work: Workspace, model: ModelId, case: str) -> Path:
+    """Return the training folder of the model's fold in which `case` was held out.
+
+    Raises:
+        DataError: The case was held out in no fold.
+    """
+    for fold in work.dataset().folds:
+        if case in fold.held_out:
+            return work.model(model.model_copy(update={"fold": fold.name}))
+    raise DataError("was held out in no fold", case=case, fix="Import the data set again.", code="no_fold")
+
+
+def first_stage(model: ModelId, configuration: Configuration) -> ModelId | None:
+    """Return the model whose predictions a cascade's second stage takes, or None where there is no cascade."""
+    if configuration.previous is None:
+        return None
+    return model.model_copy(update={"configuration": configuration.previous.configuration})
+
+
+def write_out_of_fold(work: Workspace, plan: Plan, model: ModelId, cases: Sequence[str]) -> dict[str, Path]:
+    """Keep the first stage's out-of-fold label maps on the second stage's grid; return case -> file.
+
+    A second stage trains only on what the first predicts of cases that it never saw: otherwise it learns to trust a
+    first stage that is better in training than it will ever be again.
+
+    Raises:
+        UsageError: The first stage has not predicted a case yet.
+    """
+    configuration = plan.configuration(model.configuration)
+    stage = first_stage(model, configuration)
+    if stage is None:
+        return {}
+    folder = work.preprocessed(configuration.data_key)
+    written = {}
+    for case in cases:
+        source = fold_folder(work, stage, case) / "held_out"
+        marker = source / f"{case}.json"
+        if not marker.exists():
+            raise UsageError(
+                f"{configuration.name} trains on what {stage.configuration} predicts out of fold, and {case} has none",
+                fix=f"Train {stage.configuration} in every fold first.",
+                code="missing_stage",
+            )
+        target = folder / f"previous_{stage.configuration}_{stage.variant}_s{stage.seed}" / f"{case}.b2nd"
+        if not target.exists() or target.stat().st_mtime_ns < marker.stat().st_mtime_ns:
+            passage = preprocessing.open_case(folder, case).passage
+            store.write_array(target, follow(stored_label_map(source, case, plan.labels), passage))
+        written[case] = target
+    return written
+
+
+def held_out_scans(work: Workspace, plan: Plan, model: ModelId) -> Iterator[tuple[str, Image, dict[str, LabelMap]]]:
+    """Yield each held-out case of a model's fold: id, corrected image, label maps of earlier stages."""
+    dataset = work.dataset()
+    stage = first_stage(model, plan.configuration(model.configuration))
+    for case in dataset.fold(model.fold).held_out:
+        image = read_image(dataset.case(case).images, dataset.channels, dataset.corrections, case=case)
+        earlier = {}
+        if stage is not None:
+            source = fold_folder(work, stage, case) / "held_out"
+            earlier[stage.configuration] = stored_label_map(source, case, plan.labels)
+        yield case, image, earlier

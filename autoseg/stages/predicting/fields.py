@@ -1,0 +1,130 @@
+"""What each member of an ensemble says of an image, on its own network grid."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from autoseg.images import regrid
+from autoseg.images.regrid import Field
+from autoseg.networks import sliding_window
+from autoseg.records.errors import DataError, UserError
+from autoseg.records.plan import Configuration
+from autoseg.records.volumes import Image, LabelMap, Passage, PreprocessedCase
+from autoseg.stages import preprocessing
+
+
+@dataclass(frozen=True)
+class Member:
+    """One candidate with the networks of its folds, ready to predict.
+
+    Attributes:
+        name: `ModelId.candidate()`.
+        keys: `ModelId.key()` of each fold.
+        digest: Of the weights.
+    """
+
+    name: str
+    keys: tuple[str, ...]
+    configuration: Configuration
+    networks: tuple[torch.nn.Module, ...]
+    weight: float
+    digest: str
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to predict, whatever is predicted.
+
+    Attributes:
+        device: A torch device.
+        precision: What the networks compute in.
+        mirror: Whether predictions of flipped images are averaged in, along the axes that training flipped.
+        step_fraction: Distance of two windows as a fraction of the patch.
+    """
+
+    device: str = "cpu"
+    precision: str = "float32"
+    mirror: bool = True
+    step_fraction: float = 0.5
+
+
+def predict_fields(
+    image: Image,
+    members: Sequence[Member],
+    *,
+    case: str,
+    options: Options,
+    previous: Mapping[str, LabelMap] | None = None,
+) -> list[Field]:
+    """Return the mean logits of each member's folds, on the member's network grid.
+
+    Args:
+        image: A corrected scan in its own geometry.
+        members: Who predicts; members whose preprocessing is the same share it.
+        case: For messages.
+        options: How.
+        previous: Configuration name -> label map of an earlier stage in the scan's geometry, for cascades.
+
+    Raises:
+        UserError: A network gave values that are not finite.
+    """
+    prepared: dict[str, PreprocessedCase] = {}
+    fields = []
+    for member in members:
+        key = member.configuration.data_key
+        if key not in prepared:
+            prepared[key] = preprocessing.prepare(image, None, member.configuration, case=case)
+        array = _network_input(prepared[key], member, previous or {})
+        fields.append(Field(_logits(array, member, case, options), prepared[key].passage, member.weight))
+    return fields
+
+
+def _network_input(case: PreprocessedCase, member: Member, previous: Mapping[str, LabelMap]) -> np.ndarray:
+    """Return the image, with the first stage's structures as further channels in a cascade."""
+    image = np.asarray(case.image[:], dtype=np.float32)
+    if member.configuration.previous is None:
+        return image
+    stage = member.configuration.previous.configuration
+    if stage not in previous:
+        raise DataError(
+            f"{member.name} needs the prediction of its first stage, {stage}",
+            case=case.id,
+            fix=f"Train {stage} in every fold first.",
+            code="missing_stage",
+        )
+    count = member.configuration.architecture.input_channels - image.shape[0]
+    return np.concatenate([image, one_hot(follow(previous[stage], case.passage), count)])
+
+
+def _logits(image: np.ndarray, member: Member, case: str, options: Options) -> np.ndarray:
+    configuration = member.configuration
+    try:
+        logits = sliding_window.predict(
+            member.networks,
+            torch.from_numpy(image),
+            configuration.patch_shape,
+            dimensions=configuration.dimensions,
+            mirror_axes=configuration.mirror_axes if options.mirror else (),
+            step_fraction=options.step_fraction,
+            precision=options.precision,
+            device=options.device,
+        )
+    except UserError as error:
+        raise error.in_case(case) from None
+    return logits.numpy()
+
+
+def follow(label_map: LabelMap, passage: Passage) -> np.ndarray:
+    """Return a label map of the scan's geometry on the network grid that a passage leads to, (Z, Y, X)."""
+    oriented = regrid.reorient(label_map.array, passage.original, passage.oriented)
+    coarse = regrid.anisotropic_axis(passage.oriented.spacing_mm, passage.network.spacing_mm)
+    return regrid.resize_labels(oriented[passage.crop.slices()], passage.network.shape, anisotropic_axis=coarse)
+
+
+def one_hot(labels: np.ndarray, count: int) -> np.ndarray:
+    """Return a float32 (count, Z, Y, X) array with a channel for each of the inside values 1..count."""
+    return np.stack([labels == value for value in range(1, count + 1)]).astype(np.float32)

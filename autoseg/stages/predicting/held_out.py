@@ -1,0 +1,71 @@
+"""Predicting the cases that a model never saw, and keeping what it said for the selection."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from autoseg.images import regrid, store
+from autoseg.images.regrid import Field
+from autoseg.records.labels import Labels
+from autoseg.records.results import StoredField
+from autoseg.records.volumes import Image, LabelMap, Prediction
+from autoseg.stages.predicting.fields import Member, Options, predict_fields
+from autoseg.workspace import read_record, write_record
+
+
+def predict_held_out(
+    member: Member,
+    scans: Iterable[tuple[str, Image, dict[str, LabelMap]]],
+    *,
+    labels: Labels,
+    folder: Path,
+    options: Options,
+) -> Iterator[Prediction]:
+    """Predict held-out cases one at a time, keep their probabilities in `folder`, and yield each prediction.
+
+    Args:
+        member: One fold of one candidate.
+        scans: (case id, corrected image, label maps of earlier stages by configuration), read one at a time.
+        labels: What is segmented.
+        folder: Gets `<case>.b2nd` (probabilities on the network's grid) and `<case>.json` (StoredField).
+        options: How to predict.
+
+    Raises:
+        UserError: A network gave values that are not finite; the case is named.
+    """
+    for case, image, previous in scans:
+        started = time.perf_counter()
+        (field,) = predict_fields(image, [member], case=case, options=options, previous=previous)
+        store.write_probabilities(folder / f"{case}.b2nd", to_probabilities(field.array, labels.output))
+        array = regrid.home([field], output=labels.output, region_values=region_values(labels))
+        seconds = time.perf_counter() - started
+        marker = StoredField(
+            case=case, member=member.keys[0], passage=field.passage, inputs_digest=member.digest, seconds=seconds
+        )
+        write_record(folder / f"{case}.json", marker)
+        yield Prediction(case, LabelMap(array, image.grid), member.keys, seconds=seconds)
+
+
+def stored_field(folder: Path, case: str, output: str) -> Field:
+    """Return what was kept of a held-out case as logits that give back its probabilities, and the way home."""
+    marker = read_record(folder / f"{case}.json", StoredField, missing="Predict the held-out cases again.")
+    kept = np.clip(store.read_probabilities(folder / f"{case}.b2nd"), 1e-4, 1 - 1e-4)
+    logits = np.log(kept) if output == "softmax" else np.log(kept / (1 - kept))
+    return Field(array=logits.astype(np.float32), passage=marker.passage)
+
+
+def to_probabilities(logits: np.ndarray, output: str) -> np.ndarray:
+    """Return softmax over channels (or a sigmoid each) of float32 logits (K, Z, Y, X)."""
+    if output == "sigmoid":
+        return 1.0 / (1.0 + np.exp(-np.clip(logits, -60, 60)))
+    shifted = np.exp(logits - logits.max(axis=0, keepdims=True))
+    return shifted / shifted.sum(axis=0, keepdims=True)
+
+
+def region_values(labels: Labels) -> tuple[int, ...]:
+    """Return what a prediction paints for each region, in painting order; empty without regions."""
+    return tuple(region.original for region in labels.regions)

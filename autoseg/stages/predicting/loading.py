@@ -1,0 +1,103 @@
+"""From model folders to networks that are ready to predict."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+from autoseg.networks import catalog, weights
+from autoseg.records.errors import DataError, UsageError
+from autoseg.records.plan import Plan
+from autoseg.records.results import TrainedModel
+from autoseg.stages.predicting.fields import Member
+from autoseg.workspace import Workspace, read_record
+
+
+def load_member(folders: Sequence[Path], *, weight: float = 1.0, device: str = "cpu") -> Member:
+    """Load the trained folds of one candidate.
+
+    Args:
+        folders: One training folder a fold; each holds `model.json` and `model.safetensors`.
+        weight: The candidate's share in an ensemble.
+        device: A torch device.
+
+    Raises:
+        UsageError: A folder has no finished training.
+        DataError: The weights are not those that `model.json` speaks of, or not finite.
+    """
+    models = [read_record(folder / "model.json", TrainedModel, missing="Train this fold first.") for folder in folders]
+    if not models:
+        raise UsageError("there is no trained model", fix="Run `autoseg train` first.")
+    first = models[0]
+    for folder, other in zip(folders, models, strict=True):
+        if other.configuration.architecture != first.configuration.architecture:
+            raise DataError(
+                f"this fold was trained with another network than {folders[0]}",
+                file=folder,
+                fix="Train the folds again under one plan.",
+                code="mixed_folds",
+            )
+    networks = tuple(_network(folder, model, device) for folder, model in zip(folders, models, strict=True))
+    return Member(
+        name=first.model.candidate(),
+        keys=tuple(model.model.key() for model in models),
+        configuration=first.configuration,
+        networks=networks,
+        weight=weight,
+        digest="+".join(model.weights_sha256[:16] for model in models),
+    )
+
+
+def load_ensemble(
+    work: Workspace, plan: Plan, shares: Mapping[str, float], *, device: str
+) -> tuple[list[Member], dict[str, Member]]:
+    """Load candidates with all their trained folds, and the first stages that their cascades need.
+
+    Args:
+        work: Where the models lie.
+        plan: Whose models.
+        shares: Candidate -> weight.
+        device: A torch device.
+
+    Raises:
+        UsageError: A candidate was never trained; the message lists what was.
+    """
+    folders: dict[str, list[Path]] = {}
+    for model in work.trained(plan.name):
+        folders.setdefault(model.candidate(), []).append(work.model(model))
+
+    def load(name: str, weight: float) -> Member:
+        if name not in folders:
+            there = ", ".join(folders) or "nothing yet"
+            raise UsageError(f"no model {name!r} was trained", fix=f"There is: {there}.", code="no_member")
+        return load_member(folders[name], weight=weight, device=device)
+
+    members = [load(name, share) for name, share in shares.items()]
+    stages = {}
+    for member in members:
+        if member.configuration.previous is not None:
+            stage = member.configuration.previous.configuration
+            stages[stage] = load(member.name.replace(f"/{member.configuration.name}/", f"/{stage}/"), 1.0)
+    return members, stages
+
+
+def _network(folder: Path, model: TrainedModel, device: str) -> torch.nn.Module:
+    file = folder / "model.safetensors"
+    try:
+        found = hashlib.sha256(file.read_bytes()).hexdigest()
+    except FileNotFoundError:
+        raise DataError("the weights are missing", file=file, fix="Train this fold again.") from None
+    if found != model.weights_sha256:
+        raise DataError(
+            f"the weights have the hash {found[:12]}, but model.json speaks of {model.weights_sha256[:12]}",
+            file=file,
+            fix="Restore both files together, or train this fold again.",
+            code="hash_mismatch",
+        )
+    network = catalog.build(model.configuration.architecture)
+    tensors, _ = weights.load(file)
+    weights.load_into(network, tensors, file=file)
+    return network.to(device).eval()

@@ -1,0 +1,96 @@
+"""Collecting from the workspace what a report shows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from autoseg.images import regrid
+from autoseg.images.cases import read_image
+from autoseg.records.check import CheckReport
+from autoseg.records.dataset import Dataset
+from autoseg.records.plan import Plan
+from autoseg.records.results import CaseScore, EnsembleChoice, Evaluation
+from autoseg.records.volumes import LabelMap
+from autoseg.stages.ensembling.out_of_fold import OutOfFold
+from autoseg.stages.evaluating.truths import truth
+from autoseg.stages.reporting import figures
+from autoseg.stages.training import history
+from autoseg.workspace import Workspace, read_record
+
+
+@dataclass(frozen=True)
+class ModelRow:
+    """One trained model in the report's table."""
+
+    name: str
+    cases: int
+    mean_dice: float
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """One case in pictures."""
+
+    case: str
+    rank: str
+    mean_dice: float
+    picture: str
+
+
+def case_dice(score: CaseScore) -> float:
+    """Return the mean Dice over the structures of one case, nan when nothing was scored."""
+    values = [item.dice for item in score.structures if item.dice == item.dice]
+    return float(np.mean(values)) if values else float("nan")
+
+
+def model_rows(work: Workspace, plan: Plan) -> list[ModelRow]:
+    """Return every scored model of a plan."""
+    rows = []
+    for model in work.trained(plan.name):
+        if (work.model(model) / "evaluation.json").exists():
+            evaluation = work.evaluation(model)
+            rows.append(ModelRow(model.key(), len(evaluation.scores), evaluation.mean_dice()))
+    return rows
+
+
+def histories(work: Workspace, plan: Plan) -> dict[str, list[tuple[int, float, float]]]:
+    """Return run -> (step, loss, rate) a logged epoch."""
+    return {
+        model.key(): [(line.step, line.loss, line.rate) for line in history.read(work.model(model))]
+        for model in work.trained(plan.name)
+    }
+
+
+def problems(work: Workspace) -> CheckReport | None:
+    """Return what the last check found, or None when there was none."""
+    return read_record(work.check_file, CheckReport) if work.check_file.exists() else None
+
+
+def overlays(work: Workspace, plan: Plan, choice: EnsembleChoice, evaluation: Evaluation) -> list[Overlay]:
+    """Return the worst, the median and the best case in pictures."""
+    ranked = sorted((s for s in evaluation.scores if case_dice(s) == case_dice(s)), key=case_dice)
+    if not ranked:
+        return []
+    there = OutOfFold.collect(work, plan)
+    chosen = {0: "worst", len(ranked) // 2: "median", len(ranked) - 1: "best"}
+    return [
+        Overlay(
+            ranked[index].case,
+            rank,
+            case_dice(ranked[index]),
+            _picture(there, choice, ranked[index].case, work.dataset()),
+        )
+        for index, rank in sorted(chosen.items())
+    ]
+
+
+def _picture(there: OutOfFold, choice: EnsembleChoice, id: str, dataset: Dataset) -> str:
+    case = dataset.case(id)
+    image = read_image(case.images, dataset.channels, dataset.corrections, case=id)
+    drawn = truth(dataset, case)
+    found = there.merged(choice, id)
+    array, grid = regrid.orient(image.array, image.grid)
+    maps = [LabelMap(regrid.orient(item.array, image.grid)[0], grid) for item in (drawn, found)]
+    return figures.overlay(array[0], maps[0], maps[1])

@@ -1,0 +1,68 @@
+"""The report: one self-contained HTML file."""
+
+from __future__ import annotations
+
+import math
+import platform
+from importlib import resources
+from pathlib import Path
+
+import pandas as pd
+import torch
+from jinja2 import Environment, StrictUndefined
+
+from autoseg import __version__
+from autoseg.records.plan import Plan
+from autoseg.records.results import Evaluation
+from autoseg.stages.evaluating import tables
+from autoseg.stages.reporting import figures, gathering
+from autoseg.workspace import Workspace, read_record, write_bytes
+
+
+def write(work: Workspace, plan: Plan) -> Path:
+    """Write the report of a plan's ensemble and return its path.
+
+    Raises:
+        UsageError: No ensemble was chosen yet.
+    """
+    choice = work.choice(plan.name)
+    evaluation = read_record(work.ensemble(plan.name) / "evaluation.json", Evaluation)
+    table = tables.frame(evaluation)
+    text = _template().render(
+        dataset=work.dataset(),
+        fingerprint=work.fingerprint(),
+        plan=plan,
+        plan_digest=plan.digest(),
+        choice=choice,
+        evaluation=evaluation,
+        summaries=tables.summarise(evaluation),
+        models=gathering.model_rows(work, plan),
+        problems=gathering.problems(work),
+        curves=figures.curves(gathering.histories(work, plan)),
+        dice=figures.boxes(_by_structure(table, "dice"), title="Dice, a dot a case"),
+        distance=figures.boxes(_by_structure(table, "hd95_mm"), title="HD95 in mm, a dot a case"),
+        overlays=gathering.overlays(work, plan, choice, evaluation),
+        versions={"autoseg": __version__, "torch": torch.__version__, "Python": platform.python_version()},
+    )
+    file = work.report_file(plan.name)
+    write_bytes(file, text.encode())
+    return file
+
+
+def _by_structure(table: pd.DataFrame, column: str) -> dict[str, list[float]]:
+    return {str(name): list(rows[column]) for name, rows in table.groupby("structure", sort=False)}
+
+
+def _template():  # type: ignore[no-untyped-def]
+    # Names of cases and structures come from files: they are escaped, never trusted.
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["figure"] = _figure
+    source = resources.files("autoseg.stages.reporting").joinpath("page.html.j2").read_text(encoding="utf-8")
+    return environment.from_string(source)
+
+
+def _figure(value: float, digits: int = 3) -> str:
+    """Return a number for people: nan means that there was nothing to score."""
+    if math.isnan(value):
+        return "–"
+    return "∞" if math.isinf(value) else f"{value:.{digits}f}"

@@ -1,0 +1,6 @@
+"""PreprocessedCases + Plan -> one trained model: resumable, within a budget, the fold's own cases only."""
+
+from autoseg.stages.training.course import Progress
+from autoseg.stages.training.loop import fit
+
+__all__ = ["Progress", "fit"]

@@ -1,0 +1,171 @@
+"""The book-keeping of a run: losses read back in groups, seconds, waiting, and what is told to the user."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from autoseg.records.errors import UserError
+from autoseg.records.results import ModelId
+from autoseg.stages.training.checkpoint import Position
+from autoseg.stages.training.history import Epoch
+
+log = logging.getLogger(__name__)
+
+MAX_BAD_STEPS = 5
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is, told after every step.
+
+    Attributes:
+        step: Steps done.
+        loss: The latest finite one that was read back from the device; nan before the first.
+        step_seconds: Mean of this piece of the run, waiting included.
+        wait_fraction: Share of the time in which the device waited for a batch, in this piece of the run.
+        seconds_left: Expected.
+    """
+
+    model: ModelId
+    step: int
+    steps: int
+    loss: float
+    step_seconds: float
+    wait_fraction: float
+    seconds_left: float
+
+
+@dataclass
+class Course:
+    """Where a run is; changed in place after every step.
+
+    Attributes:
+        start: Where this piece of the run began.
+        step: Steps done.
+        began, noted: `time.perf_counter()` of this piece's beginning and of the last note.
+        waited: Seconds of waiting in this piece.
+        latest_loss: As in Progress.
+        losses, epoch_seconds, waited_seconds, bad_in_row: As in Position.
+        unread: Losses still on the device, with their batches' case ids.
+    """
+
+    start: Position
+    step: int
+    began: float
+    noted: float
+    losses: list[float]
+    epoch_seconds: float
+    waited_seconds: float
+    bad_in_row: int
+    waited: float = 0.0
+    latest_loss: float = math.nan
+    unread: list[tuple[Tensor, tuple[str, ...]]] = field(default_factory=list)
+
+
+def begin(start: Position) -> Course:
+    """Return the course of a run that goes on from `start`."""
+    now = time.perf_counter()
+    return Course(
+        start=start,
+        step=start.step,
+        began=now,
+        noted=now,
+        losses=list(start.losses),
+        epoch_seconds=start.epoch_seconds,
+        waited_seconds=start.waited_seconds,
+        bad_in_row=start.bad_in_row,
+    )
+
+
+def note(course: Course, loss: Tensor, cases: tuple[str, ...], *, wait_seconds: float) -> None:
+    """Count one step; its loss stays on the device until `read`."""
+    now = time.perf_counter()
+    course.epoch_seconds += now - course.noted
+    course.noted = now
+    course.step += 1
+    course.waited += wait_seconds
+    course.waited_seconds += wait_seconds
+    course.unread.append((loss, cases))
+
+
+def read(course: Course) -> None:
+    """Read the waiting losses back and look for those that are not finite.
+
+    Raises:
+        UserError: More than five steps in a row had to be skipped.
+    """
+    if not course.unread:
+        return
+    values = torch.stack([loss for loss, _ in course.unread]).tolist()
+    batches = [cases for _, cases in course.unread]
+    course.unread = []
+    first = course.step - len(values) + 1
+    for step, value, cases in zip(range(first, course.step + 1), values, batches, strict=True):
+        course.losses.append(value)
+        if math.isfinite(value):
+            course.bad_in_row, course.latest_loss = 0, value
+            continue
+        course.bad_in_row += 1
+        log.warning("step %d: loss or gradient is not finite; skipped (cases %s)", step, ", ".join(cases))
+        if course.bad_in_row > MAX_BAD_STEPS:
+            raise _hopeless(course.bad_in_row, step, cases)
+
+
+def position(course: Course) -> Position:
+    """Return what a checkpoint has to know of the course; every loss must have been read."""
+    return Position(
+        step=course.step,
+        seconds=course.start.seconds + time.perf_counter() - course.began,
+        losses=tuple(course.losses),
+        epoch_seconds=course.epoch_seconds,
+        waited_seconds=course.waited_seconds,
+        bad_in_row=course.bad_in_row,
+    )
+
+
+def close_epoch(course: Course, *, epoch: int, rate: float, batch_size: int) -> Epoch:
+    """Return the history's line of the epoch that just ended, and begin the next one."""
+    finite = [value for value in course.losses if math.isfinite(value)]
+    line = Epoch(
+        epoch=epoch,
+        step=course.step,
+        loss=sum(finite) / len(finite) if finite else math.nan,
+        rate=rate,
+        seconds=round(course.epoch_seconds, 4),
+        wait_fraction=round(course.waited_seconds / max(course.epoch_seconds, 1e-9), 4),
+        samples=course.step * batch_size,
+        skipped=len(course.losses) - len(finite),
+    )
+    course.losses, course.epoch_seconds, course.waited_seconds = [], 0.0, 0.0
+    return line
+
+
+def progress(course: Course, model: ModelId, steps: int) -> Progress:
+    """Return what is told to the user now."""
+    seconds = max(course.noted - course.began, 1e-9)
+    step_seconds = seconds / max(1, course.step - course.start.step)
+    return Progress(
+        model=model,
+        step=course.step,
+        steps=steps,
+        loss=course.latest_loss,
+        step_seconds=step_seconds,
+        wait_fraction=course.waited / seconds,
+        seconds_left=step_seconds * (steps - course.step),
+    )
+
+
+def _hopeless(count: int, step: int, cases: tuple[str, ...]) -> UserError:
+    return UserError(
+        f"training stopped at step {step}: the loss or its gradient was not finite {count} times in a row "
+        f"(last batch: {', '.join(cases)})",
+        fix="Look at these cases with `autoseg check`; if they are sound, train a variant with a lower "
+        "--set learning_rate, or with --set precision=float32.",
+        code="not_finite",
+    )

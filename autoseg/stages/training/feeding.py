@@ -1,0 +1,118 @@
+"""Batches on the device, the next ones prepared while the present one computes."""
+
+# B batch, C channel, K structures, Z Y X voxel
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from autoseg.networks import augmentation
+from autoseg.records.errors import ResourceError
+from autoseg.records.volumes import PreprocessedCase
+from autoseg.stages.training import sampling
+
+AHEAD = 2
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one step learns from, on the device.
+
+    Attributes:
+        cases: Case ids, one a sample.
+        image: float32, (B, C, Z, Y, X); in a cascade the previous stage's structures are the last K channels.
+        labels: Inside values, (B, Z, Y, X).
+        annotated: Bool, (B, K + 1), or None.
+    """
+
+    cases: tuple[str, ...]
+    image: Tensor
+    labels: Tensor
+    annotated: Tensor | None
+
+
+def batches(
+    rules: sampling.Rules, cases: Sequence[PreprocessedCase], steps: Iterable[int], *, device: str
+) -> Generator[tuple[Batch, float], None, None]:
+    """Yield the batch of each step, and the seconds that were spent waiting for it.
+
+    One thread reads ahead. On a CPU it augments too; on another device augmentation runs there, in the caller's
+    thread, so that its memory is free again before the step begins.
+
+    Raises:
+        UserError: A case cannot be read; it is named.
+    """
+    on_cpu = torch.device(device).type == "cpu"
+
+    def prepare(step: int) -> Batch | sampling.Windows:
+        windows = sampling.read(rules, cases, step)
+        return augmented(rules, windows, device=device) if on_cpu else windows
+
+    for prepared, wait_seconds in _ahead(prepare, steps):
+        begun = time.perf_counter()
+        batch = prepared if isinstance(prepared, Batch) else augmented(rules, prepared, device=device)
+        yield batch, wait_seconds + time.perf_counter() - begun
+
+
+def augmented(rules: sampling.Rules, windows: sampling.Windows, *, device: str) -> Batch:
+    """Return the windows on the device, changed as their draws say and cut to the patch."""
+    image, labels, previous = augmentation.apply(
+        windows.draws,
+        _tensor(windows.image, device),
+        _tensor(windows.labels, device),
+        rules.patch_shape,
+        previous=None if windows.previous is None else _tensor(windows.previous, device),
+        classes=rules.structures,
+    )
+    if previous is not None:
+        image = torch.cat([image, _one_hot(previous, rules.structures).to(image.dtype)], dim=1)
+    annotated = None if windows.annotated is None else _tensor(windows.annotated, device)
+    return Batch(windows.cases, image, labels, annotated)
+
+
+def _ahead(
+    prepare: Callable[[int], Batch | sampling.Windows], steps: Iterable[int]
+) -> Generator[tuple[Batch | sampling.Windows, float], None, None]:
+    waiting: deque[Future[Batch | sampling.Windows]] = deque()
+    upcoming = iter(steps)
+    with ThreadPoolExecutor(1, thread_name_prefix="autoseg-feeding") as pool:
+        try:
+            waiting.extend(pool.submit(prepare, step) for step in itertools.islice(upcoming, AHEAD))
+            while waiting:
+                begun = time.perf_counter()
+                prepared = _result(waiting.popleft())
+                wait_seconds = time.perf_counter() - begun
+                waiting.extend(pool.submit(prepare, step) for step in itertools.islice(upcoming, 1))
+                yield prepared, wait_seconds
+        finally:
+            for item in waiting:
+                item.cancel()
+
+
+def _result(item: Future[Batch | sampling.Windows]) -> Batch | sampling.Windows:
+    try:
+        return item.result()
+    except MemoryError as error:
+        raise ResourceError("there is not enough memory for a batch", fix="Plan with less --memory-gb.") from error
+
+
+def _one_hot(labels: Tensor, structures: int) -> Tensor:
+    """Return (B, K, *) from (B, *): the background has no channel."""
+    values = torch.arange(1, structures + 1, device=labels.device, dtype=labels.dtype)
+    return labels.unsqueeze(1) == values.view(1, -1, *([1] * (labels.dim() - 1)))
+
+
+def _tensor(array: np.ndarray, device: str) -> Tensor:
+    tensor = torch.from_numpy(array)
+    if torch.device(device).type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)

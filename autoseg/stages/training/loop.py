@@ -1,0 +1,270 @@
+"""Training one model from its first step, or from where it stopped, to the file that predicts."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+import autoseg
+from autoseg.networks import weights
+from autoseg.records.errors import DataError, ResourceError
+from autoseg.records.plan import Plan
+from autoseg.records.results import ModelId, RunRecord, TrainedModel
+from autoseg.records.volumes import PreprocessedCase
+from autoseg.stages.training import checkpoint, course, feeding, history, interruption, resolve, sampling, schedule
+from autoseg.stages.training import learner as learners
+from autoseg.stages.training import settings as recipe_settings
+from autoseg.stages.training.checkpoint import Position
+from autoseg.stages.training.course import Course, Progress
+from autoseg.stages.training.free_memory import free_memory_bytes
+from autoseg.stages.training.learner import Learner
+from autoseg.stages.training.request import Request, check_same
+from autoseg.workspace import locked, read_record, write_record
+
+log = logging.getLogger(__name__)
+
+CHECKPOINT_SECONDS = 90.0
+CURVES_SECONDS = 60.0
+HELD_FRACTION = 0.25
+UNREAD_LOSSES = 25
+
+Tell = Callable[[Progress], None]
+
+
+def fit(
+    plan: Plan,
+    model: ModelId,
+    folder: Path,
+    cases: Sequence[PreprocessedCase],
+    *,
+    settings: Mapping[str, str] | None = None,
+    budget_seconds: float | None = None,
+    device: str = "cpu",
+    cases_digest: str = "",
+    on_progress: Tell | None = None,
+) -> Path:
+    """Train one model and return the path of its weights; a run that was stopped goes on where it stopped.
+
+    What is measured at the start (precision, memory format, number of steps) is written into `run.json` and obeyed
+    by every later call. On a CPU a resumed run ends with the same bytes as an unbroken one.
+
+    Args:
+        plan: Holds the configuration that `model` names.
+        model: Which model; its seed keys the initial weights and every random draw.
+        folder: Of this run alone; held by a lock while it trains.
+        cases: The fold's training cases, in the same order at every call.
+        settings: Changes of the recipe, key -> value as typed (`--set`).
+        budget_seconds: Wall time of the whole run, measuring included; None trains the recipe's full length. A
+            resumed run keeps the number of steps that its first call resolved.
+        device: As torch names it.
+        cases_digest: Of the preprocessed cases; another one refuses to go on.
+        on_progress: Called after every step; a KeyboardInterrupt that it raises stops the run with a checkpoint.
+
+    Returns:
+        `folder/model.safetensors`; at once if the run had ended already.
+
+    Raises:
+        UserError: The folder holds a run of something else, a case cannot be read, or the loss stays non-finite.
+        ResourceError: Another run holds the folder; memory or disk do not suffice.
+        KeyboardInterrupt: Ctrl-C, SIGTERM or SIGUSR1 came; a checkpoint was written.
+    """
+    began = time.perf_counter()
+    configuration = recipe_settings.apply(plan.configuration(model.configuration), settings or {})
+    request = Request(
+        plan_digest=plan.digest(),
+        model=model,
+        labels=plan.labels,
+        configuration=configuration,
+        settings=dict(settings or {}),
+        cases=tuple(cases),
+        cases_digest=cases_digest,
+        budget_seconds=budget_seconds,
+        device=device,
+        began=began,
+    )
+    with locked(folder), interruption.watched() as watch, _own_state_of_torch(device):
+        if not _ended(folder, request):
+            _run(_checked(request), folder, watch=watch, tell=on_progress or _silent)
+        return folder / "model.safetensors"
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What stays the same from the first step to the last."""
+
+    request: Request
+    record: RunRecord
+    folder: Path
+    learner: Learner
+
+    @property
+    def identity(self) -> str:
+        return self.record.digest()
+
+
+def _ended(folder: Path, request: Request) -> bool:
+    """Return whether the folder holds the finished model that is asked for; refuse one of something else."""
+    if (folder / "run.json").exists():
+        check_same(read_record(folder / "run.json", RunRecord), request, folder)
+    elif (folder / "model.json").exists():
+        raise DataError(
+            "the record of the run is missing, so nobody can tell what the model was trained on",
+            file=folder / "run.json",
+            fix="Restore the file, or remove the folder to train anew.",
+        )
+    return (folder / "model.json").exists() and (folder / "model.safetensors").exists()
+
+
+def _checked(request: Request) -> Request:
+    """Return the request with its cases found fit to train on, and in memory where they fit."""
+    previous = request.configuration.previous is not None
+    taken = len(request.labels.structures) if previous else 0
+    channels = request.configuration.architecture.input_channels - taken
+    sampling.check_cases(request.cases, channels=channels, previous=previous)
+    return replace(request, cases=sampling.hold(request.cases, HELD_FRACTION * free_memory_bytes()))
+
+
+def _run(request: Request, folder: Path, *, watch: interruption.Watch, tell: Tell) -> None:
+    try:
+        record = _record(request, folder)
+        learner = learners.build(request, precision=record.precision, memory_format=record.memory_format)
+        run = _Run(request, record, folder, learner)
+        start = checkpoint.load(folder, learner, identity=run.identity) or Position()
+        history.rewind(folder, start.step)
+        watch.deferred = True
+        end = _train(run, course.begin(start), watch, tell)
+        _finish(run, end)
+        _stop_if_asked(watch)
+    except torch.OutOfMemoryError:
+        raise ResourceError(
+            f"the memory of {request.device} did not suffice in the middle of training",
+            file=folder,
+            fix="Free the device and run the same command again: it goes on from the last checkpoint. If it "
+            "happens again, plan with a smaller --memory-gb.",
+            code="out_of_memory",
+        ) from None
+
+
+def _record(request: Request, folder: Path) -> RunRecord:
+    """Return what was resolved when the run began, or resolve it now; the number of threads is put in force."""
+    path = folder / "run.json"
+    if path.exists():
+        record = read_record(path, RunRecord)
+        if record.torch_version != torch.__version__:
+            log.warning(
+                "%s: begun with torch %s, going on with %s: the last digits of the result may differ",
+                folder,
+                record.torch_version,
+                torch.__version__,
+            )
+    else:
+        record = resolve.resolve(request)
+        write_record(path, record)
+    torch.set_num_threads(record.threads)
+    return record
+
+
+def _train(run: _Run, now: Course, watch: interruption.Watch, tell: Tell) -> Position:
+    """Do the steps that are left and return where the run ended; everything it leaves but the model is written."""
+    record, request = run.record, run.request
+    rules = resolve.sampling_rules(request, record.batch_size)
+    ahead = range(now.step, record.steps)
+    saved = drawn = time.perf_counter()
+    with contextlib.closing(feeding.batches(rules, request.cases, ahead, device=request.device)) as batches:
+        for number, (batch, wait_seconds) in zip(ahead, batches, strict=True):
+            _one_step(run, now, number, batch=batch, wait_seconds=wait_seconds)
+            try:
+                tell(course.progress(now, record.model, record.steps))
+                _stop_if_asked(watch)
+            except KeyboardInterrupt:
+                _save(run, now)
+                raise
+            if time.perf_counter() - saved > CHECKPOINT_SECONDS:
+                _save(run, now)
+                saved = time.perf_counter()
+            if not now.losses and time.perf_counter() - drawn > CURVES_SECONDS:
+                history.draw_curves(run.folder, title=record.model.key())
+                drawn = time.perf_counter()
+    return _save(run, now) if ahead else now.start
+
+
+def _one_step(run: _Run, now: Course, number: int, *, batch: feeding.Batch, wait_seconds: float) -> None:
+    """Do step `number`; read losses back when it is time, and write the history's line at the end of an epoch."""
+    record = run.record
+    rate = schedule.rate(number, record.steps, record.configuration.recipe)
+    loss = learners.advance(run.learner, batch, number=number, rate=rate)
+    # On a CPU reading costs nothing; elsewhere it waits until the device has caught up.
+    group = 1 if loss.device.type == "cpu" else UNREAD_LOSSES
+    length = resolve.epoch_length(record.configuration, record.steps)
+    ends = now.step + 1 == record.steps or (now.step + 1) % length == 0
+    course.note(now, loss, batch.cases, wait_seconds=wait_seconds)
+    if ends or len(now.unread) >= group:
+        course.read(now)
+    if ends:
+        epoch = -(-now.step // length)
+        history.append(run.folder, course.close_epoch(now, epoch=epoch, rate=rate, batch_size=record.batch_size))
+
+
+def _stop_if_asked(watch: interruption.Watch) -> None:
+    if watch.asked:
+        raise KeyboardInterrupt
+
+
+def _save(run: _Run, now: Course) -> Position:
+    course.read(now)
+    position = course.position(now)
+    checkpoint.save(run.folder, run.learner, position, identity=run.identity)
+    return position
+
+
+def _finish(run: _Run, end: Position) -> None:
+    """Write the model; `model.json` comes last, because it says that everything else is there."""
+    tensors = learners.weights(run.learner)
+    wrong = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
+    if wrong:
+        raise DataError(
+            f"the trained weights are not finite ({wrong[0]})",
+            file=run.folder,
+            fix="Remove the folder and train again with a lower --set learning_rate under a --variant.",
+            code="not_finite",
+        )
+    path = run.folder / "model.safetensors"
+    weights.save(path, tensors, {"model": run.record.model.key()})
+    history.write_csv(run.folder)
+    history.draw_curves(run.folder, title=run.record.model.key())
+    with open(path, "rb") as stream:
+        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+    trained = TrainedModel(
+        model=run.record.model,
+        plan_digest=run.request.plan_digest,
+        weights_sha256=sha256,
+        steps=run.record.steps,
+        seconds=round(end.seconds, 3),
+        configuration=run.record.configuration,
+        version=autoseg.__version__,
+    )
+    write_record(run.folder / "model.json", trained)
+
+
+@contextlib.contextmanager
+def _own_state_of_torch(device: str) -> Iterator[None]:
+    """Leave torch's random state, threads and flags as they were found."""
+    threads = torch.get_num_threads()
+    cards = [torch.cuda.current_device()] if torch.device(device).type == "cuda" else []
+    try:
+        # Every step has the same shapes, so looking for the fastest convolution once pays.
+        with torch.random.fork_rng(devices=cards), torch.backends.cudnn.flags(enabled=True, benchmark=True):
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _silent(progress: Progress) -> None:
+    """Say nothing."""

@@ -1,0 +1,120 @@
+import numpy as np
+import pytest
+
+from autoseg.records.errors import DataError
+from autoseg.records.geometry import Grid
+from autoseg.records.labels import Labels, Structure
+from autoseg.records.results import EnsembleChoice, PostprocessingStep
+from autoseg.records.volumes import LabelMap
+from autoseg.stages.ensembling import HeldOut, choose_postprocessing
+
+LABELS = Labels(
+    structures=(Structure(name="organ", value=1, original=1), Structure(name="vessel", value=2, original=2))
+)
+CHOICE = EnsembleChoice(plan="default", members=("a",), weights=(1.0,), folds=("0",), mean_dice=0.1, notes=("kept",))
+CASES = tuple(HeldOut(id=f"case_{i:02}", group=f"p{i}", fold="0") for i in range(10))
+
+
+def label_map(array: np.ndarray) -> LabelMap:
+    return LabelMap(array, Grid(shape=array.shape, spacing_mm=(1, 1, 1)))
+
+
+def truth_of(case: str) -> LabelMap:
+    array = np.zeros((6, 14, 14), np.uint8)
+    array[1:5, 1:6, 1:6] = 1
+    array[2, 8:10, 1:3] = 2  # a vessel in two pieces of 4 voxels
+    array[2, 12:14, 5:7] = 2
+    return label_map(array)
+
+
+def run(predictions, cases=CASES) -> EnsembleChoice:
+    return choose_postprocessing(CHOICE, cases, LABELS, predictions=predictions, truth=truth_of)
+
+
+def test_specks_of_the_organ_are_cleaned_and_the_two_pieces_of_the_vessel_stay():
+    def predicted(case: str) -> LabelMap:
+        array = truth_of(case).array.copy()
+        array[1:5, 9:13, 9:13] = 1  # a second organ, larger than any limit from the truth's pieces would drop
+        array[1, 12:14, 5:7] = 0
+        return label_map(array)
+
+    choice = run(predicted)
+    assert [(step.structure, step.kind) for step in choice.postprocessing] == [("organ", "keep_largest")]
+    assert choice.mean_dice == 1
+    assert choice.notes == ("kept",)
+    assert CHOICE.postprocessing == ()
+
+
+def test_small_pieces_of_the_vessel_are_dropped_by_a_volume_from_the_truth():
+    def predicted(case: str) -> LabelMap:
+        array = truth_of(case).array.copy()
+        array[5, 0, 13] = array[5, 13, 0] = 2
+        return label_map(array)
+
+    choice = run(predicted)
+    assert choice.postprocessing == (PostprocessingStep(structure="vessel", kind="drop_below", value=4.0),)
+    assert choice.mean_dice == 1
+
+
+def test_holes_are_filled_after_the_pieces_are_cleaned():
+    def predicted(case: str) -> LabelMap:
+        array = truth_of(case).array.copy()
+        array[2:4, 3, 3] = 0
+        array[5, 0, 13] = 1
+        return label_map(array)
+
+    choice = run(predicted)
+    assert [step.kind for step in choice.postprocessing][-1] == "fill_holes"
+    assert len(choice.postprocessing) == 2
+    assert choice.mean_dice == 1
+
+
+def test_what_helps_one_patient_in_ten_is_noise():
+    def predicted(case: str) -> LabelMap:
+        array = truth_of(case).array.copy()
+        if case == "case_04":
+            array[1:5, 9:13, 9:13] = 1
+        return label_map(array)
+
+    choice = run(predicted)
+    assert choice.postprocessing == ()
+    assert choice.mean_dice < 1
+
+
+def test_a_perfect_prediction_needs_no_cleaning():
+    choice = run(truth_of)
+    assert (choice.postprocessing, choice.mean_dice) == ((), 1.0)
+
+
+def test_specks_of_an_absent_structure_are_dropped():
+    def predicted(case: str) -> LabelMap:
+        array = truth_of(case).array.copy()
+        array[5, 0, 13] = 2
+        return label_map(array)
+
+    def truth(case: str) -> LabelMap:
+        array = truth_of(case).array.copy()
+        if int(case[-2:]) % 2:
+            array[array == 2] = 0
+        return label_map(array)
+
+    def predicted_with_absent(case: str) -> LabelMap:
+        array = predicted(case).array.copy()
+        if int(case[-2:]) % 2:
+            array[2][array[2] == 2] = 0
+        return label_map(array)
+
+    choice = choose_postprocessing(CHOICE, CASES, LABELS, predictions=predicted_with_absent, truth=truth)
+    assert [step.kind for step in choice.postprocessing] == ["drop_below"]
+    assert choice.mean_dice == 1  # what is empty in both is left out, not failed
+
+
+def test_too_few_patients_decide_nothing():
+    choice = run(truth_of, cases=CASES[:4])
+    assert choice.postprocessing == ()
+    assert "fewer than 5 patients" in choice.notes[-1]
+
+
+def test_another_grid_is_refused():
+    with pytest.raises(DataError, match="case_00: the prediction lies on another grid"):
+        run(lambda case: label_map(np.zeros((2, 14, 14), np.uint8)))

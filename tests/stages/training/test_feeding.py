@@ -1,0 +1,59 @@
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from autoseg.records.errors import DataError
+from autoseg.records.plan import Augmentation
+from autoseg.stages.training import feeding, sampling
+from tests.stages.training.records import make_case, make_cases
+from tests.stages.training.test_sampling import RULES
+
+
+def test_without_augmentation_the_batch_is_the_window():
+    windows = sampling.read(RULES, make_cases(), 4)
+    batch = feeding.augmented(RULES, windows, device="cpu")
+    assert torch.equal(batch.image, torch.from_numpy(windows.image))
+    assert torch.equal(batch.labels, torch.from_numpy(windows.labels))
+    assert batch.annotated is None
+
+
+def test_a_cascade_gets_one_channel_a_structure():
+    case = make_case("one")
+    case = replace(case, previous=case.labels)
+    rules = replace(RULES, previous=True)
+    windows = sampling.read(rules, [case], 0)
+    batch = feeding.augmented(rules, windows, device="cpu")
+    assert batch.image.shape == (3, 1 + 2, 4, 6, 6)
+    for value in (1, 2):
+        assert torch.equal(batch.image[:, value], (batch.labels == value).float())
+
+
+def test_the_next_batches_come_in_order_and_equal_those_made_alone():
+    cases, rules = make_cases(), replace(RULES, augmentation=Augmentation())
+    ahead = [batch for batch, _ in feeding.batches(rules, cases, range(3, 8), device="cpu")]
+    for step, batch in zip(range(3, 8), ahead, strict=True):
+        alone = feeding.augmented(rules, sampling.read(rules, cases, step), device="cpu")
+        assert batch.cases == alone.cases
+        assert torch.equal(batch.image, alone.image)
+
+
+def test_an_error_while_reading_ahead_names_the_case():
+    class Broken:
+        shape, dtype = (1, 10, 20, 20), np.dtype("float32")
+
+        def __getitem__(self, key):
+            raise RuntimeError("error while decompressing")
+
+    case = replace(make_case("sick"), image=Broken())
+    with pytest.raises(DataError, match="sick: the preprocessed arrays cannot be read"):
+        list(feeding.batches(RULES, [case], range(3), device="cpu"))
+
+
+def test_leaving_early_ends_the_thread():
+    batches = feeding.batches(RULES, make_cases(), range(100), device="cpu")
+    next(batches)
+    batches.close()
+    assert not [item for item in threading.enumerate() if item.name.startswith("autoseg-feeding")]
