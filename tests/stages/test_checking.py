@@ -97,8 +97,9 @@ def test_an_empty_mask_is_named_and_an_absent_one_is_not(tmp_path: Path) -> None
     hanseg(tmp_path, cases | {"case_08": ("Brainstem", "Pituitary")})
     write_nrrd(tmp_path / "set_1" / "case_08" / "case_08_OAR_Pituitary.seg.nrrd", blob())
     found = checked(tmp_path)
-    assert [(p.code, p.case) for p in found.problems] == [("class_missing", None), ("empty_mask", "case_08")]
-    assert found.problems[1].what == "masks without a voxel of their own (empty, or covered by others): Pituitary"
+    codes = [(p.code, p.case) for p in found.problems]
+    assert codes == [("class_missing", None), ("reader_note", None), ("empty_mask", "case_08")]
+    assert found.problems[2].what == "masks without a voxel of their own (empty, or covered by others): Pituitary"
 
 
 def test_missing_and_rare_classes() -> None:
@@ -161,3 +162,12 @@ def test_source_of_an_image_is_a_file(source: Path) -> None:
     broken = dataset.cases[0].model_copy(update={"images": {"CT": gone}})
     (problem,) = check(dataset.model_copy(update={"cases": (broken, *dataset.cases[1:])}), workers=1).problems
     assert (problem.severity, problem.case, problem.file) == ("error", "p0", gone.path)
+
+
+def test_what_readers_note_is_passed_on_once() -> None:
+    own = Look(notes=("channel CT: its unit is metres; converted to mm",))
+    shared = {id: Look(notes=(f"channel PET: resampled (shape ({n}, 4, 5))",)) for n, id in enumerate("abc")}
+    first, second = records({**shared, "d": own}).problems
+    assert first.what == "channel PET: resampled (shape (0, 4, 5)) (so or similar in 3 of 4 cases: a, b, c)"
+    assert (second.what, second.case) == (own.notes[0], "d")
+    assert first.case is None
