@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from autoseg.records.dataset import Case, FileSource, MaskSource
 from autoseg.records.errors import UserError
 from autoseg.records.labels import Labels
 
-MOST_BYTES = 128_000_000
+MOST_VOXELS = 200_000_000
 
 
 def find_classes(cases: Sequence[Case], labels: Labels) -> dict[str, frozenset[str]] | None:
@@ -21,7 +23,7 @@ def find_classes(cases: Sequence[Case], labels: Labels) -> dict[str, frozenset[s
     says what is wrong with it.
     """
     files = [Path(case.labels.path) for case in cases if isinstance(case.labels, FileSource)]
-    if sum(path.stat().st_size for path in files if path.is_file()) > MOST_BYTES:
+    if _voxels(files) > MOST_VOXELS:
         return None
     names = {item.original: item.name for item in labels.structures}
     inside = {item.value: item.name for item in labels.structures}
@@ -39,5 +41,19 @@ def _classes(case: Case, names: dict[int, str], inside: dict[int, str]) -> froze
         array, _ = read_volume(Path(case.labels.path), volume=case.labels.volume)
     except UserError:
         return frozenset()
-    array = np.asarray(array)
-    return frozenset(names[int(value)] for value in np.unique(array[np.isfinite(array)]) if value in names)
+    # Only what is labelled gets sorted: the background is most of the voxels. NaN compares as False.
+    labelled = array[(array > 0) & (array <= max(names))]
+    return frozenset(names[int(value)] for value in np.unique(labelled) if value in names)
+
+
+def _voxels(files: Sequence[Path]) -> int:
+    """Return how many voxels the files hold together, by their headers."""
+    from autoseg.images.files import read_header
+
+    total = 0
+    for path in files:
+        with contextlib.suppress(UserError):
+            total += math.prod(read_header(path).grid.shape)
+        if total > MOST_VOXELS:
+            break
+    return total

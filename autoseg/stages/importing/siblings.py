@@ -19,7 +19,7 @@ from autoseg.stages.importing.arithmetic import evaluate, number_in
 from autoseg.stages.importing.draft import Grouping
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
-MOST_BYTES = 256_000_000
+MOST_BYTES = 128_000_000
 MOST_SCANS = 400
 MOST_VOXELS = 20_000
 LONGEST_RUN = 8

@@ -154,7 +154,10 @@ def _regions(foreground: Mapping[str, tuple[int, ...]], order: Any, ignore: int 
     paints = [_values("regions_class_order", value, file)[0] for value in order]
     used = sorted({value for values in foreground.values() for value in values})
     alone = {values[0]: name for name, values in foreground.items() if len(values) == 1}
-    labels = make_labels({value: alone.get(value, f"label_{value}") for value in used}, ignore=ignore)
+    stem = "label_"
+    while any(name.startswith(stem) for name in alone.values()):
+        stem += "_"
+    labels = make_labels({value: alone.get(value, f"{stem}{value}") for value in used}, ignore=ignore)
     inside = labels.remap()
     regions = tuple(
         Region(name=name, values=tuple(inside[value] for value in values), original=paint)

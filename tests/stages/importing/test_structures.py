@@ -64,3 +64,8 @@ def test_mistakes_are_named(entry: object, order: object, sentence: str) -> None
     assert sentence in caught.value.what
     assert caught.value.file == "d.json"
     assert caught.value.fix
+
+
+def test_made_up_names_give_way_to_those_that_are_there() -> None:
+    labels, _ = read_structures({"whole": [1, 2], "label_1": 2}, order=[1, 2], file="d.json")
+    assert [s.name for s in labels.structures] == ["label__1", "label_1"]

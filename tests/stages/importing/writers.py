@@ -97,13 +97,13 @@ def decathlon(folder: Path, ids: Sequence[str], *, modalities: Sequence[str] = (
 def hanseg(folder: Path, organs: Mapping[str, Sequence[str]]) -> Path:
     """Write cases of HaN-Seg below `set_1`; `organs`: case -> the organs that have a mask there.
 
-    Every organ is one 2x2x2 cube; "Bone_Mandible" is said to extend further.
+    Every organ is one 2x2x2 cube in a place of its own; "Bone_Mandible" is said to extend further.
     """
     for seed, (id, names) in enumerate(organs.items()):
         place = folder / "set_1" / id
         write_nrrd(place / f"{id}_IMG_CT.nrrd", voxels(seed))
         write_nrrd(place / f"{id}_IMG_MR_T1.nrrd", voxels(100 + seed, (4, 5, 6)), spacing=1.5)
-        for name in names:
+        for number, name in enumerate(names):
             extent = "0 9 0 7 0 5" if name == "Bone_Mandible" else "2 3 2 3 2 3"
-            write_nrrd(place / f"{id}_OAR_{name}.seg.nrrd", blob(1), extent=extent)
+            write_nrrd(place / f"{id}_OAR_{name}.seg.nrrd", np.roll(blob(1), 2 * number, axis=2), extent=extent)
     return folder

@@ -1,0 +1,159 @@
+"""Looking at one case, exactly as training and prediction read it; runs in worker processes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from autoseg.records.check import Problem
+from autoseg.records.dataset import Case, Channel, Correction, FileSource, Source
+from autoseg.records.errors import UserError
+from autoseg.records.geometry import Grid, Triple
+from autoseg.records.labels import Labels
+from autoseg.records.volumes import Image
+from autoseg.stages.checking.rows import failure, make_problem, path_of
+from autoseg.stages.importing.listing import enumerate_cases
+
+LARGEST_FIELD_MM = 2500.0
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a worker needs to look at one case."""
+
+    case: Case
+    channels: tuple[Channel, ...]
+    labels: Labels
+    corrections: tuple[Correction, ...]
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is kept of one case.
+
+    Attributes:
+        problems: Of this case alone.
+        digest: Of the image's voxels, or None when it could not be read.
+        spacing_mm: Along (z, y, x), or None.
+        notes: What the readers found odd or did to the image.
+        volumes_ml: Volume of each structure, by name, of those that were annotated; None when there are no readable
+            labels.
+    """
+
+    problems: tuple[Problem, ...] = ()
+    digest: str | None = None
+    spacing_mm: Triple | None = None
+    notes: tuple[str, ...] = ()
+    volumes_ml: Mapping[str, float] | None = None
+
+
+def look_at(task: Task) -> Look:
+    """Return what one case shows: faults of its files, and the few numbers that cases are compared by."""
+    image = _read_image(task)
+    found = [image] if isinstance(image, Problem) else list(_image_warnings(task, image))
+    grid = image.grid if isinstance(image, Image) else _header_grid(task)
+    volumes: dict[str, float] | None = None
+    if task.case.labels is None:
+        found.append(_unlabelled(task.case))
+    elif grid is not None:
+        labels = _measure_labels(task, task.case.labels, grid)
+        if isinstance(labels, Problem):
+            found.append(labels)
+        else:
+            volumes = labels
+            found += _empty_labels(task, volumes)
+    return Look(
+        problems=tuple(found),
+        digest=_digest(image) if isinstance(image, Image) else None,
+        spacing_mm=grid.spacing_mm if grid is not None else None,
+        notes=image.notes if isinstance(image, Image) else (),
+        volumes_ml=volumes,
+    )
+
+
+def _read_image(task: Task) -> Image | Problem:
+    from autoseg.images.cases import read_image
+
+    try:
+        return read_image(task.case.images, task.channels, task.corrections, case=task.case.id)
+    except UserError as error:
+        return failure(task.case.id, error)
+
+
+def _header_grid(task: Task) -> Grid | None:
+    """Return the grid of the first channel's header, so that labels are checked even when the voxels are bad."""
+    from autoseg.images.files import read_header
+
+    source = next((task.case.images[c.name] for c in task.channels if c.name in task.case.images), None)
+    try:
+        return read_header(Path(source.path)).grid if isinstance(source, FileSource) else None
+    except UserError:
+        return None
+
+
+def _measure_labels(task: Task, source: Source, grid: Grid) -> dict[str, float] | Problem:
+    """Return the volume in ml of each annotated structure."""
+    from autoseg.images.cases import read_labels
+
+    try:
+        array = read_labels(source, task.labels, grid, case=task.case.id, corrections=task.corrections).array
+    except UserError as error:
+        return failure(task.case.id, error)
+    counts = np.bincount(array.ravel(), minlength=len(task.labels.structures) + 1)
+    annotated = task.case.annotated
+    return {
+        item.name: float(counts[item.value]) * grid.voxel_ml()
+        for item in task.labels.structures
+        if annotated is None or item.name in annotated
+    }
+
+
+def _image_warnings(task: Task, image: Image) -> Iterator[Problem]:
+    for channel, voxels in zip(task.channels, image.array, strict=True):
+        source = task.case.images.get(channel.name)
+        if source is None:
+            continue
+        low, high = float(voxels.min()), float(voxels.max())
+        if low != high:
+            continue
+        code, what = ("zero_image", "is zero everywhere") if low == 0 else ("constant_image", f"is {low:g} everywhere")
+        yield make_problem(
+            "warning", code, f"channel {channel.name} {what}: there is nothing to see",
+            fix="Look at the scan; leave the case out with --skip if it is broken.",
+            case=task.case.id, file=path_of(source),
+        )  # fmt: skip
+    extent = image.grid.extent_mm()
+    if max(extent) > LARGEST_FIELD_MM:
+        yield make_problem(
+            "warning", "odd_field_of_view", f"the field of view is {max(extent) / 1000:.1f} m long",
+            fix="Check the spacing in the header; it should be in mm.", case=task.case.id,
+        )  # fmt: skip
+
+
+def _empty_labels(task: Task, volumes: Mapping[str, float]) -> list[Problem]:
+    """Warn of a label map without a voxel, and of masks that are there but empty."""
+    empty = [name for name, volume in volumes.items() if volume == 0]
+    fix = "Nothing to do if that is so: the case is kept and teaches where there is none."
+    if len(empty) == len(volumes):
+        file = path_of(task.case.labels)
+        what = "no structure is labelled"
+        return [make_problem("warning", "empty_labels", what, fix=fix, case=task.case.id, file=file)]
+    if empty and task.case.annotated is not None:
+        what = f"masks without a voxel of their own (empty, or covered by others): {enumerate_cases(empty)}"
+        return [make_problem("warning", "empty_mask", what, fix=fix, case=task.case.id)]
+    return []
+
+
+def _unlabelled(case: Case) -> Problem:
+    fix = "Add them, or leave the case out with --skip."
+    return make_problem("error", "missing_labels", "there are no labels", fix=fix, case=case.id)
+
+
+def _digest(image: Image) -> str:
+    summary = hashlib.sha256(str(image.array.shape).encode())
+    summary.update(np.ascontiguousarray(image.array).data)
+    return summary.hexdigest()

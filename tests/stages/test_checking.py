@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from autoseg.records.check import CheckReport
+from autoseg.records.dataset import Case, Channel, Dataset, FileSource
+from autoseg.stages.checking import Look, check, report
+from autoseg.stages.importing import ImportOptions, import_dataset, make_folds
+from autoseg.stages.importing.structures import make_labels
+from tests.stages.importing.writers import SHAPE, blob, hanseg, nnunet, voxels, write_nifti, write_nrrd
+
+IDS = [f"p{n}" for n in range(6)]
+
+
+def checked(source: Path) -> CheckReport:
+    return check(import_dataset(source, "study", options=ImportOptions()), workers=1)
+
+
+def rows(found: CheckReport) -> list[tuple[str, str, str | None]]:
+    return [(p.severity, p.code, p.case) for p in found.problems]
+
+
+def records(looks: dict[str, Look], *, groups: dict[str, str] | None = None) -> CheckReport:
+    """Report on looks written by hand, of a data set with the structures `organ` and `tumour`."""
+    cases = tuple(Case(id=id, group=(groups or {}).get(id, id), images={}) for id in looks)
+    dataset = Dataset(
+        name="study",
+        source="/s",
+        layout="nnunet",
+        channels=(Channel(name="CT", kind="ct"),),
+        labels=make_labels({1: "organ", 2: "tumour"}),
+        cases=cases,
+        folds=make_folds(cases, None),
+        grouping="",
+    )
+    return report(dataset, looks)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return nnunet(tmp_path, IDS)
+
+
+def test_a_sound_data_set_has_no_problem(source: Path) -> None:
+    found = checked(source)
+    assert found.problems == ()
+    assert found.cases == 6
+
+
+def test_constant_and_zero_images(source: Path) -> None:
+    write_nifti(source / "imagesTr" / "p1_0000.nii.gz", np.full(SHAPE, 7, np.float32))
+    write_nifti(source / "imagesTr" / "p2_0000.nii.gz", np.zeros(SHAPE, np.float32))
+    found = checked(source)
+    assert rows(found) == [("warning", "constant_image", "p1"), ("warning", "zero_image", "p2")]
+    assert found.problems[0].what == "channel CT is 7 everywhere: there is nothing to see"
+    assert found.problems[0].file == str(source / "imagesTr" / "p1_0000.nii.gz")
+
+
+def test_all_problems_come_at_once_image_and_labels_of_one_case_too(source: Path) -> None:
+    bad = voxels(0)
+    bad[0, 0, 0] = np.nan
+    write_nifti(source / "imagesTr" / "p1_0000.nii.gz", bad)
+    write_nifti(source / "labelsTr" / "p1.nii.gz", blob(1, 2, 7))
+    (source / "imagesTr" / "p4_0000.nii.gz").write_bytes(b"<html>")
+    found = checked(source)
+    assert [(p.severity, p.case) for p in found.problems] == [("error", "p1"), ("error", "p1"), ("error", "p4")]
+    assert all(problem.file and problem.fix for problem in found.problems)
+    assert found.errors() == found.problems
+
+
+def test_an_empty_label_map_is_a_warning(source: Path) -> None:
+    write_nifti(source / "labelsTr" / "p3.nii.gz", blob())
+    assert rows(checked(source)) == [("warning", "empty_labels", "p3")]
+
+
+def test_nothing_to_learn_is_an_error_of_the_data_set(source: Path) -> None:
+    for id in IDS:
+        write_nifti(source / "labelsTr" / f"{id}.nii.gz", blob())
+    found = checked(source)
+    assert rows(found)[0] == ("error", "all_labels_empty", None)
+    assert found.problems[0].what == "none of 6 label maps holds a structure: nothing to learn"
+    assert len(found.errors()) == 1
+
+
+def test_the_same_scan_twice(source: Path) -> None:
+    write_nifti(source / "imagesTr" / "p5_0000.nii.gz", voxels(0))
+    (problem,) = checked(source).problems
+    assert (problem.code, problem.case) == ("duplicate_image", "p5")
+    assert "has the same voxels as p0 although their groups differ" in problem.what
+
+
+def test_an_empty_mask_is_named_and_an_absent_one_is_not(tmp_path: Path) -> None:
+    cases = {f"case_{n:02d}": ("Brainstem", "Larynx") for n in range(1, 7)} | {"case_07": ("Brainstem",)}
+    hanseg(tmp_path, cases | {"case_08": ("Brainstem", "Pituitary")})
+    write_nrrd(tmp_path / "set_1" / "case_08" / "case_08_OAR_Pituitary.seg.nrrd", blob())
+    found = checked(tmp_path)
+    codes = [(p.code, p.case) for p in found.problems]
+    assert codes == [("class_missing", None), ("reader_note", None), ("empty_mask", "case_08")]
+    assert found.problems[2].what == "masks without a voxel of their own (empty, or covered by others): Pituitary"
+
+
+def test_missing_and_rare_classes() -> None:
+    looks = {f"c{n}": Look(volumes_ml={"organ": 9.0 if n < 3 else 0.0, "tumour": 0.0}) for n in range(6)}
+    first, second = records(looks).problems
+    assert (first.code, second.code) == ("rare_class", "class_missing")
+    assert first.what == "'organ' is found in 3 groups, but there are 5 folds"
+    assert second.what == "'tumour' (value 2) is found in no case"
+
+
+def test_odd_volumes_but_not_lesions() -> None:
+    even = {f"c{n}": 10.0 + n for n in range(8)} | {"c7": 0.01}
+    lesions = {f"c{n}": 10.0 ** (n - 3) for n in range(8)}
+    looks = {id: Look(volumes_ml={"organ": even[id], "tumour": lesions[id]}) for id in even}
+    (problem,) = records(looks).problems
+    assert (problem.code, problem.case) == ("odd_volume", "c7")
+    assert problem.what == "'organ' measures 0.01 ml, in the median case 12.5 ml"
+
+
+def test_odd_spacing() -> None:
+    looks = {f"c{n}": Look(spacing_mm=(1.0, 1.0, 1.0)) for n in range(6)} | {"c9": Look(spacing_mm=(10.0, 8.0, 8.0))}
+    (problem,) = records(looks).problems
+    assert (problem.code, problem.case) == ("odd_spacing", "c9")
+    assert "voxels of 10 x 8 x 8 mm (z, y, x)" in problem.what
+
+
+def test_siblings_with_the_same_voxels_leak_nowhere() -> None:
+    looks = {"a": Look(digest="d"), "b": Look(digest="d"), "c": Look(digest=None), "e": Look(digest=None)}
+    (problem,) = records(looks, groups={"a": "g", "b": "g"}).problems
+    assert problem.what == "has the same voxels as a"
+
+
+def test_test_cases_are_looked_at_as_well(source: Path) -> None:
+    write_nifti(source / "imagesTr" / "p5_0000.nii.gz", np.zeros(SHAPE, np.float32))
+    dataset = import_dataset(source, "study", options=ImportOptions(test_cases=("p5",)))
+    found = check(dataset, workers=1)
+    assert found.cases == 6
+    assert rows(found) == [("warning", "zero_image", "p5")]
+
+
+def test_a_training_case_without_labels_is_an_error(source: Path) -> None:
+    dataset = import_dataset(source, "study", options=ImportOptions())
+    bare = dataset.cases[0].model_copy(update={"labels": None})
+    found = check(dataset.model_copy(update={"cases": (bare, *dataset.cases[1:])}), workers=1)
+    assert rows(found) == [("error", "missing_labels", "p0")]
+
+
+def test_report_survives_json_and_two_workers(source: Path) -> None:
+    write_nifti(source / "labelsTr" / "p3.nii.gz", blob())
+    dataset = import_dataset(source, "study", options=ImportOptions())
+    found = check(dataset, workers=1)
+    assert CheckReport.parse(found.to_json(), file="check.json") == found
+    assert check(dataset, workers=2) == found
+    assert found.dataset_digest == dataset.digest()
+
+
+def test_source_of_an_image_is_a_file(source: Path) -> None:
+    dataset = import_dataset(source, "study", options=ImportOptions())
+    gone = FileSource(path=str(source / "imagesTr" / "gone.nii.gz"))
+    broken = dataset.cases[0].model_copy(update={"images": {"CT": gone}})
+    (problem,) = check(dataset.model_copy(update={"cases": (broken, *dataset.cases[1:])}), workers=1).problems
+    assert (problem.severity, problem.case, problem.file) == ("error", "p0", gone.path)
+
+
+def test_what_readers_note_is_passed_on_once() -> None:
+    own = Look(notes=("channel CT: its unit is metres; converted to mm",))
+    shared = {id: Look(notes=(f"channel PET: resampled (shape ({n}, 4, 5))",)) for n, id in enumerate("abc")}
+    first, second = records({**shared, "d": own}).problems
+    assert first.what == "channel PET: resampled (shape (0, 4, 5)) (so or similar in 3 of 4 cases: a, b, c)"
+    assert (second.what, second.case) == (own.notes[0], "d")
+    assert first.case is None
