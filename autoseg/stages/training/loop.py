@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 import autoseg
+from autoseg.compute import devices
 from autoseg.networks import weights
 from autoseg.records.errors import DataError, ResourceError
 from autoseg.records.plan import Plan
@@ -59,7 +60,7 @@ def fit(
         plan: Holds the configuration that `model` names.
         model: Which model; its seed keys the initial weights and every random draw.
         folder: Of this run alone; held by a lock while it trains.
-        cases: The fold's training cases, in the same order at every call.
+        cases: The fold's training cases, in any order.
         settings: Changes of the recipe, key -> value as typed (`--set`).
         budget_seconds: Wall time of the whole run, measuring included; None trains the recipe's full length. A
             resumed run keeps the number of steps that its first call resolved.
@@ -71,6 +72,7 @@ def fit(
         `folder/model.safetensors`; at once if the run had ended already.
 
     Raises:
+        UsageError: There is no such device, or a setting means nothing.
         UserError: The folder holds a run of something else, a case cannot be read, or the loss stays non-finite.
         ResourceError: Another run holds the folder; memory or disk do not suffice.
         KeyboardInterrupt: Ctrl-C, SIGTERM or SIGUSR1 came; a checkpoint was written.
@@ -83,7 +85,7 @@ def fit(
         labels=plan.labels,
         configuration=configuration,
         settings=dict(settings or {}),
-        cases=tuple(cases),
+        cases=sorted(cases, key=lambda case: case.id),
         cases_digest=cases_digest,
         budget_seconds=budget_seconds,
         device=device,
@@ -123,7 +125,8 @@ def _ended(folder: Path, request: Request) -> bool:
 
 
 def _checked(request: Request) -> Request:
-    """Return the request with its cases found fit to train on, and in memory where they fit."""
+    """Return the request with its device found, its cases fit to train on, and in memory where they fit."""
+    devices.find(request.device)
     previous = request.configuration.previous is not None
     taken = len(request.labels.structures) if previous else 0
     channels = request.configuration.architecture.input_channels - taken
@@ -257,7 +260,7 @@ def _finish(run: _Run, end: Position) -> None:
 def _own_state_of_torch(device: str) -> Iterator[None]:
     """Leave torch's random state, threads and flags as they were found."""
     threads = torch.get_num_threads()
-    cards = [torch.cuda.current_device()] if torch.device(device).type == "cuda" else []
+    cards = list(range(torch.cuda.device_count())) if device.startswith("cuda") else []
     try:
         # Every step has the same shapes, so looking for the fastest convolution once pays.
         with torch.random.fork_rng(devices=cards), torch.backends.cudnn.flags(enabled=True, benchmark=True):

@@ -22,7 +22,7 @@ class Request:
     Attributes:
         plan_digest: Of the whole plan; noted in the finished model.
         configuration: The plan's, with `settings`.
-        cases: To train on, in an order that is the same in every run.
+        cases: To train on, in the order of their ids, so that every run draws the same.
         device: As torch names it, `cpu` or `cuda:0`.
         began: `time.perf_counter()` when the call began; what is measured counts into the budget.
     """

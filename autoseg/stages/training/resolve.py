@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 
 import autoseg
+from autoseg.compute import devices
 from autoseg.records.errors import ResourceError
 from autoseg.records.plan import Configuration
 from autoseg.records.results import RunRecord
@@ -128,9 +129,6 @@ def precisions(request: Request) -> tuple[Precision, ...]:
 
 def fast_bfloat16(device: str) -> bool:
     """Return whether this machine's device computes bfloat16 in hardware."""
-    # Imported here: it probes the machine, which only a new run needs.
-    from autoseg.compute import devices
-
     return bool(devices.find(device).fast_bfloat16)
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from autoseg.records.errors import DataError, ResourceError, UserError
+from autoseg.records.errors import DataError, ResourceError, UsageError, UserError
 from autoseg.records.plan import Recipe
 from autoseg.records.results import RunRecord, TrainedModel
 from autoseg.stages.training import fit, history
@@ -262,6 +262,19 @@ def test_a_single_bad_batch_is_skipped_and_counted(tmp_path):
     lines = history.read(tmp_path)
     assert 0 < sum(item.skipped for item in lines) < STEPS
     assert all(torch.isfinite(item).all() for item in load_file(path).values())
+
+
+def test_the_order_in_which_cases_are_given_changes_nothing(tmp_path, unbroken):
+    folder = begun_like(tmp_path / "turned", unbroken)
+    path = fit(make_plan(), MODEL, folder, make_cases()[::-1], cases_digest="c")
+    assert sha(path) == sha(unbroken / "model.safetensors")
+
+
+def test_a_device_that_is_not_there_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(UsageError) as caught:
+        fit(make_plan(), MODEL, tmp_path / "new", make_cases(), device="quantum")
+    assert "quantum" in str(caught.value)
+    assert list((tmp_path / "new").iterdir()) == []
 
 
 def test_another_run_in_the_folder_is_refused(tmp_path, unbroken):
