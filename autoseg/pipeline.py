@@ -242,7 +242,12 @@ def ensemble(work: Workspace, plan_name: str = "default", *, tell: Tell = quiet)
 
     tell("choose the ensemble", 0.0, None)
     choice = ensembling.choose(
-        there.folds(), dataset.cases, plan.labels, probabilities=there.probabilities, truth=drawn, plan=plan.name
+        there.folds(),
+        ensembling.held_out_cases(dataset),
+        plan.labels,
+        probabilities=there.probabilities,
+        truth=drawn,
+        plan=plan.name,
     )
     shared = there.shared_cases(choice.members)
     choice = ensembling.choose_postprocessing(

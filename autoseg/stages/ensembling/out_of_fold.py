@@ -68,8 +68,7 @@ class OutOfFold:
         """Return a choice's label map of a case, cleaned as the choice says."""
         pairs = zip(choice.members, choice.weights, strict=True)
         fields = [self.field(name, case, share=share) for name, share in pairs]
-        values = predicting.region_values(self.plan.labels)
-        array = regrid.home(fields, output=self.plan.labels.output, region_values=values)
+        array = regrid.home(fields, output=self.plan.labels.output, region_values=self.plan.labels.region_values)
         grid = fields[0].passage.original
         return LabelMap(postprocess.apply(array, choice.postprocessing, self.plan.labels, grid.spacing_mm), grid)
 

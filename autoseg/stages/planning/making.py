@@ -114,7 +114,7 @@ class Part:
 def _part(fingerprint: Fingerprint, preset: Preset, machine: Machine, budget: Budget) -> Part:
     full = Subject(survey(fingerprint, preset.planning), fingerprint.labels, preset)
     subject, short, decisions = _for_budget(full, machine, budget)
-    coarse = _coarse(subject, short, machine, budget)
+    coarse = _coarse(subject, machine)
     situation = Situation(subject.frame.flat, subject.frame.anisotropy, coarse.value is not None, short)
     weights = lineup.weights(situation, preset.network.dimensions)
     if not weights:
@@ -141,12 +141,11 @@ def _main(subject: Subject) -> str:
     return "2d" if subject.frame.flat or "3d" not in subject.preset.network.dimensions else "3d"
 
 
-def _coarse(subject: Subject, short: bool, machine: Machine, budget: Budget) -> Reasoned[Triple | None]:
+def _coarse(subject: Subject, machine: Machine) -> Reasoned[Triple | None]:
     if _main(subject) == "2d":
         return Reasoned(None, "only a 3D network sees more of an image at a low resolution")
-    # Half of the time is what full resolution gets beside a low resolution.
-    half = budget.clock(machine.device, 0.5, min_steps=_min_steps(subject.preset, short))
-    return low_resolution(subject, replace(machine, clock=half))
+    # By memory alone: a budget of minutes shrinks the patch as well, but no second stage makes up for lost time.
+    return low_resolution(subject, machine)
 
 
 def _planned(subject: Subject, has_low_resolution: bool) -> tuple[str, ...]:

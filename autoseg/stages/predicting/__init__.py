@@ -2,7 +2,7 @@
 
 from autoseg.stages.predicting.cascade import fold_folder, held_out_scans, write_out_of_fold
 from autoseg.stages.predicting.fields import Member, Options, predict_fields
-from autoseg.stages.predicting.held_out import predict_held_out, region_values, stored_field
+from autoseg.stages.predicting.held_out import predict_held_out, stored_field
 from autoseg.stages.predicting.loading import load_ensemble, load_member
 from autoseg.stages.predicting.new_scans import predict_scan, written_values
 
@@ -16,7 +16,6 @@ __all__ = [
     "predict_fields",
     "predict_held_out",
     "predict_scan",
-    "region_values",
     "stored_field",
     "write_out_of_fold",
     "written_values",

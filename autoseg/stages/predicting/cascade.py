@@ -14,14 +14,14 @@ from autoseg.records.results import ModelId
 from autoseg.records.volumes import Image, LabelMap
 from autoseg.stages import preprocessing
 from autoseg.stages.predicting.fields import follow
-from autoseg.stages.predicting.held_out import region_values, stored_field
+from autoseg.stages.predicting.held_out import stored_field
 from autoseg.workspace import Workspace
 
 
 def stored_label_map(folder: Path, case: str, labels: Labels) -> LabelMap:
     """Return what a first stage said of a case that it never saw, in the scan's geometry."""
     field = stored_field(folder, case, labels.output)
-    array = regrid.home([field], output=labels.output, region_values=region_values(labels))
+    array = regrid.home([field], output=labels.output, region_values=labels.region_values)
     return LabelMap(array, field.passage.original)
 
 

@@ -41,7 +41,7 @@ def predict_held_out(
         started = time.perf_counter()
         (field,) = predict_fields(image, [member], case=case, options=options, previous=previous)
         store.write_probabilities(folder / f"{case}.b2nd", to_probabilities(field.array, labels.output))
-        array = regrid.home([field], output=labels.output, region_values=region_values(labels))
+        array = regrid.home([field], output=labels.output, region_values=labels.region_values)
         seconds = time.perf_counter() - started
         marker = StoredField(
             case=case, member=member.keys[0], passage=field.passage, inputs_digest=member.digest, seconds=seconds
@@ -64,8 +64,3 @@ def to_probabilities(logits: np.ndarray, output: str) -> np.ndarray:
         return 1.0 / (1.0 + np.exp(-np.clip(logits, -60, 60)))
     shifted = np.exp(logits - logits.max(axis=0, keepdims=True))
     return shifted / shifted.sum(axis=0, keepdims=True)
-
-
-def region_values(labels: Labels) -> tuple[int, ...]:
-    """Return what a prediction paints for each region, in painting order; empty without regions."""
-    return tuple(region.original for region in labels.regions)

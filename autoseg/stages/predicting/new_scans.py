@@ -13,7 +13,6 @@ from autoseg.records.labels import Labels
 from autoseg.records.results import PostprocessingStep
 from autoseg.records.volumes import Image, LabelMap, Prediction
 from autoseg.stages.predicting.fields import Member, Options, predict_fields
-from autoseg.stages.predicting.held_out import region_values
 
 
 def predict_scan(
@@ -46,7 +45,7 @@ def predict_scan(
     started = time.perf_counter()
     previous = _first_stages(image, members, first_stages or {}, case, labels, options)
     fields = predict_fields(image, members, case=case, options=options, previous=previous)
-    array = regrid.home(fields, output=labels.output, region_values=region_values(labels))
+    array = regrid.home(fields, output=labels.output, region_values=labels.region_values)
     kept = regrid.home_probabilities(fields, output=labels.output) if probabilities else None
     if postprocessing:
         array = postprocess.apply(array, postprocessing, labels, image.grid.spacing_mm)
@@ -67,15 +66,13 @@ def _first_stages(
     previous: dict[str, LabelMap] = {}
     for stage in sorted(needed & set(first_stages)):
         fields = predict_fields(image, [replace(first_stages[stage], weight=1.0)], case=case, options=options)
-        array = regrid.home(fields, output=labels.output, region_values=region_values(labels))
+        array = regrid.home(fields, output=labels.output, region_values=labels.region_values)
         previous[stage] = LabelMap(array, image.grid)
     return previous
 
 
 def written_values(array: np.ndarray, labels: Labels) -> np.ndarray:
     """Return a label map with the user's own values in place of the inside ones (uint8, or int32 when needed)."""
-    if labels.regions:
-        return array
     table = np.zeros(len(labels.structures) + 2, dtype=np.int64)
     for item in labels.structures:
         table[item.value] = item.original
