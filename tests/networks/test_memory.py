@@ -130,7 +130,7 @@ def test_checkpointed_group_norm_is_recomputed_as_on_a_card() -> None:
     from autoseg.networks import blocks
 
     def normed(network: nn.Module) -> memory.Step:
-        stage = nn.Sequential(nn.Conv3d(1, 8, 1), nn.GroupNorm(2, 8), nn.Conv3d(8, 8, 1))
+        stage = nn.Sequential(nn.Conv3d(1, 8, 1), nn.GroupNorm(2, 8), nn.Conv3d(8, 1, 1))
 
         def step(image: Tensor) -> None:
             with torch.autocast("cpu", torch.bfloat16):
