@@ -470,7 +470,13 @@ def _show_choice(choice: Any, json: bool) -> None:
 
 def _show_scores(title: str, summaries: Any) -> None:
     rows = [
-        (item.structure, item.cases, f"{item.dice:.3f}", f"{item.hd95_mm:.2f}", f"{item.surface_dice:.3f}")
+        (
+            item.structure,
+            item.count,
+            f"{item.dice_mean:.3f}",
+            f"{item.hd95_mm_median:.2f}",
+            f"{item.surface_dice_mean:.3f}",
+        )
         for item in summaries
     ]
     console.table(title, ("structure", "cases", "Dice", "HD95 mm", "surface Dice"), rows)

@@ -21,7 +21,8 @@ class StructureSummary(Record):
         count: Cases with something to score.
         failed: Of these, cases where truth or prediction was empty (Dice 0 without a surface to measure).
         dice_mean, dice_median, dice_std: Over `count` cases; the standard deviation is the sample's.
-        surface_dice_mean: Over `count` cases.
+        iou_mean, precision_mean, recall_mean, surface_dice_mean: Over `count` cases; precision is left out where
+            nothing was predicted.
         hd95_mm_median: In mm; infinite distances take part in a median, where they would end a mean.
     """
 
@@ -31,6 +32,9 @@ class StructureSummary(Record):
     dice_mean: float
     dice_median: float
     dice_std: float
+    iou_mean: float
+    precision_mean: float
+    recall_mean: float
     surface_dice_mean: float
     hd95_mm_median: float
 
@@ -71,6 +75,9 @@ def _summary(name: str, rows: pd.DataFrame) -> StructureSummary:
         dice_mean=float(dice.mean()),
         dice_median=float(dice.median()),
         dice_std=float(dice.std()),
+        iou_mean=float(scored["iou"].mean()),
+        precision_mean=float(scored["precision"].mean()),
+        recall_mean=float(scored["recall"].mean()),
         surface_dice_mean=float(scored["surface_dice"].mean()),
         hd95_mm_median=float(scored["hd95_mm"].median()),
     )
