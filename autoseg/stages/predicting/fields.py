@@ -13,7 +13,6 @@ from autoseg.images.regrid import Field
 from autoseg.networks import sliding_window
 from autoseg.records.errors import DataError, UserError
 from autoseg.records.plan import Configuration
-from autoseg.records.plan import Configuration
 from autoseg.records.volumes import Image, LabelMap, Passage, PreprocessedCase
 from autoseg.stages import preprocessing
 
