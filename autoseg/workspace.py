@@ -258,6 +258,25 @@ def writing(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def check_writable(folder: Path) -> None:
+    """Make a folder and try to write into it: known before hours of work, not after them.
+
+    Raises:
+        ResourceError: It cannot be made or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ResourceError(
+            f"cannot be written: {error.strerror or error}",
+            file=folder,
+            fix="Free some space or choose a folder that can be written, then run the same command again.",
+            code="cannot_write",
+        ) from error
+
+
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold the folder's lock while the block runs, so that two runs never write into one folder.

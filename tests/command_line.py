@@ -90,6 +90,6 @@ def child(program: str, *words: object, more: Mapping[str, str] | None = None, l
 
 
 def listing(*folders: Path) -> dict[str, tuple[int, int]]:
-    """Return every file below some folders with its size and time of change."""
+    """Return every file below some folders with its size and time of change, and the names of the folders."""
     found = (path for folder in folders for path in sorted(folder.rglob("*")))
-    return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in found}
+    return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) if path.is_file() else (0, 0) for path in found}

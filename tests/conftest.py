@@ -54,6 +54,7 @@ def whole_way(tmp_path_factory: pytest.TempPathFactory) -> WholeWay:
     said = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(resolve, "PACE_STEPS", (1, 1))  # only a budget needs the pace measured well
+        patch.setattr(resolve, "FORMATS", ("contiguous",))
         for words in (
             ("import", raw, "--as", "Knot", "--folds", 2),
             ("check", "-d", "Knot", "--workers", 1),
