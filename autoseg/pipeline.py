@@ -291,8 +291,8 @@ def predict(
     """
     plan = work.plan(request.plan)
     scans = find_scans(source, plan.channels)
-    check_writable(output)
     choice = None if request.members else work.choice(plan.name)
+    check_writable(output)
     shares = dict(zip(choice.members, choice.weights, strict=True)) if choice else dict.fromkeys(request.members, 1.0)
     device = str(devices.torch_device(devices.find(request.device)))
     members, stages = predicting.load_ensemble(work, plan, shares, device=device)

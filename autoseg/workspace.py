@@ -202,12 +202,19 @@ def read_record(path: Path, kind: type[R], *, missing: str = "") -> R:
 
     Raises:
         UsageError: There is no such file; `missing` says what to do.
-        DataError: The file is damaged or of another version.
+        DataError: The file is damaged, of another version, or cannot be read.
     """
     try:
         text = path.read_bytes()
     except FileNotFoundError:
         raise UsageError(f"there is no {kind.__name__} yet", file=path, fix=missing, code="missing_record") from None
+    except OSError as error:
+        raise DataError(
+            f"cannot be read: {error.strerror or error}",
+            file=path,
+            fix="Restore the file, or remove what stands in its place and run the command that writes it.",
+            code="cannot_read",
+        ) from None
     return kind.parse(text, file=str(path))
 
 
@@ -232,14 +239,8 @@ def writing(path: Path) -> Iterator[Path]:
     Raises:
         ResourceError: The disk is full or the folder cannot be written; the old file stays.
     """
-    suffix = "".join(path.suffixes[-2:])
-    temporary: Path | None = None
+    temporary = _temporary(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".tmp-", suffix=suffix, dir=path.parent)
-        os.close(handle)
-        os.chmod(name, 0o666 & ~_umask())
-        temporary = Path(name)
         yield temporary
         with open(temporary, "rb") as stream:
             os.fsync(stream.fileno())
@@ -247,15 +248,30 @@ def writing(path: Path) -> Iterator[Path]:
     except OSError as error:
         if isinstance(error, FileNotFoundError) and error.filename not in (None, str(temporary), str(path)):
             raise
-        raise ResourceError(
-            f"cannot be written: {error.strerror or error}",
-            file=path,
-            fix="Free some space or choose a folder that can be written, then run the same command again.",
-            code="cannot_write",
-        ) from error
+        raise _cannot_write(path, error) from error
     finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
+
+
+def _temporary(path: Path) -> Path:
+    """Return an empty new file beside `path`, whose folder is made where there is none."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".tmp-", suffix="".join(path.suffixes[-2:]), dir=path.parent)
+        os.close(handle)
+        os.chmod(name, 0o666 & ~_umask())
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    return Path(name)
+
+
+def _cannot_write(path: Path, error: OSError) -> ResourceError:
+    return ResourceError(
+        f"cannot be written: {error.strerror or error}",
+        file=path,
+        fix="Free some space or choose a folder that can be written, then run the same command again.",
+        code="cannot_write",
+    )
 
 
 def check_writable(folder: Path) -> None:
@@ -269,12 +285,7 @@ def check_writable(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise ResourceError(
-            f"cannot be written: {error.strerror or error}",
-            file=folder,
-            fix="Free some space or choose a folder that can be written, then run the same command again.",
-            code="cannot_write",
-        ) from error
+        raise _cannot_write(folder, error) from error
 
 
 @contextlib.contextmanager

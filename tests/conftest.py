@@ -38,10 +38,17 @@ class WholeWay:
         return self.root / "Knot"
 
 
+def measure_little(patch: pytest.MonkeyPatch) -> None:
+    """Spare the trials before a training: only a budget needs the pace measured well."""
+    from autoseg.stages.training import resolve
+
+    patch.setattr(resolve, "PACE_STEPS", (1, 1))
+    patch.setattr(resolve, "FORMATS", ("contiguous",))
+
+
 @pytest.fixture(scope="session")
 def whole_way(tmp_path_factory: pytest.TempPathFactory) -> WholeWay:
     """Type every command from import to ensemble once, with the preset `smoke`; some ten seconds."""
-    from autoseg.stages.training import resolve
     from tests.command_line import done
     from tests.faults import builders
 
@@ -53,8 +60,7 @@ def whole_way(tmp_path_factory: pytest.TempPathFactory) -> WholeWay:
     builders.write_json(raw, labels={"background": 0, "core": 1, "rim": 5}, numTraining=4)
     said = {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(resolve, "PACE_STEPS", (1, 1))  # only a budget needs the pace measured well
-        patch.setattr(resolve, "FORMATS", ("contiguous",))
+        measure_little(patch)
         for words in (
             ("import", raw, "--as", "Knot", "--folds", 2),
             ("check", "-d", "Knot", "--workers", 1),
