@@ -37,7 +37,7 @@ from autoseg.stages import (
 from autoseg.stages.ensembling.out_of_fold import OutOfFold
 from autoseg.stages.evaluating.truths import score_case, truth
 from autoseg.stages.importing.scans import find_scans
-from autoseg.workspace import Workspace, check_writable, locked, read_record, write_record
+from autoseg.workspace import Workspace, check_writable, locked, read_record, remove_left_overs, write_record
 
 log = logging.getLogger("autoseg")
 
@@ -233,14 +233,16 @@ def predict_held_out(
     scans = predicting.held_out_scans(work, plan, model)
     count = len(dataset.fold(model.fold).held_out)
     scores: list[CaseScore] = []
-    for prediction in predicting.predict_held_out(
-        member, scans, labels=plan.labels, folder=folder / "held_out", options=options
-    ):
-        scores.append(score_case(dataset, dataset.case(prediction.case), prediction.labels))
-        tell(f"{where} held-out case {prediction.case}", len(scores) / count, None)
-    evaluation = Evaluation(members=(model.key(),), scores=tuple(scores), inputs_digest=trained.weights_sha256)
-    evaluating.write_scores(folder / "scores.csv", evaluation)
-    write_record(folder / "evaluation.json", evaluation)
+    with locked(folder):
+        remove_left_overs(folder / "held_out")
+        for prediction in predicting.predict_held_out(
+            member, scans, labels=plan.labels, folder=folder / "held_out", options=options
+        ):
+            scores.append(score_case(dataset, dataset.case(prediction.case), prediction.labels))
+            tell(f"{where} held-out case {prediction.case}", len(scores) / count, None)
+        evaluation = Evaluation(members=(model.key(),), scores=tuple(scores), inputs_digest=trained.weights_sha256)
+        evaluating.write_scores(folder / "scores.csv", evaluation)
+        write_record(folder / "evaluation.json", evaluation)
     return evaluation
 
 

@@ -292,7 +292,8 @@ def check_writable(folder: Path) -> None:
 def locked(folder: Path) -> Iterator[None]:
     """Hold the folder's lock while the block runs, so that two runs never write into one folder.
 
-    A lock whose process is gone from this host is taken over. Within a network file system the holder is named by
+    A lock whose process is gone from this host is taken over, and what such a run left half written in the folder is
+    removed. Within a network file system the holder is named by
     host and process.
 
     Raises:
@@ -311,9 +312,16 @@ def locked(folder: Path) -> Iterator[None]:
             stream.write(mine)
         break
     try:
+        remove_left_overs(folder)
         yield
     finally:
         path.unlink(missing_ok=True)
+
+
+def remove_left_overs(folder: Path) -> None:
+    """Remove what a run that was killed left half written in a folder; only for who holds the folder's lock."""
+    for left_over in folder.glob(".tmp-*"):
+        left_over.unlink(missing_ok=True)
 
 
 def _take_over_or_raise(path: Path) -> None:

@@ -31,14 +31,16 @@ from pathlib import Path
 from autoseg import cli
 import matplotlib.backends.backend_agg, matplotlib.figure
 import autoseg.pipeline
+from autoseg.compute import workers
 from autoseg.stages.training import loop, resolve
 
+workers.default_workers = lambda items: 1  # all in one process, so that every file counts
 resolve.PACE_STEPS, resolve.FORMATS, loop.CHECKPOINT_SECONDS = (1, 1), ("contiguous",), 0.0
 start, scratch, points = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
 
 
 def forked(root, point=None):
-    \"\"\"Train in a fork that dies just before its `point`-th file gets its name; return (exit code, replaced files).\"\"\"
+    \"\"\"Train in a fork that dies before its `point`-th file gets its name; return (exit code, files).\"\"\"
     reader, writer = os.pipe()
     child = os.fork()
     if child:
@@ -77,7 +79,7 @@ print(json.dumps(result))
 """
 
 # 4 cases of 4 files are preprocessed; then come run.json, checkpoints, and what a finished run leaves.
-FEW = (2, 16, 18, 20, 23)
+FEW = (3, 20)
 
 
 @pytest.fixture(autouse=True)

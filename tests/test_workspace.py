@@ -126,6 +126,12 @@ class TestLocked:
         with pytest.raises(ResourceError, match=r"for 10 minutes \(host elsewhere, process 1\)"), locked(tmp_path):
             pass
 
+    def test_what_a_killed_run_left_half_written_is_removed(self, tmp_path: Path) -> None:
+        for name in (".tmp-abc.safetensors", "whole.safetensors"):
+            (tmp_path / name).write_bytes(b"x")
+        with locked(tmp_path):
+            assert sorted(os.listdir(tmp_path)) == ["lock", "whole.safetensors"]
+
     def test_half_a_lock_of_a_killed_run(self, tmp_path: Path) -> None:
         file = self.hold(tmp_path)
         file.write_text("")
