@@ -297,9 +297,9 @@ def locked(folder: Path) -> Iterator[None]:
     host and process.
 
     Raises:
-        ResourceError: Another run holds it.
+        ResourceError: Another run holds it, or the folder cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    check_writable(folder)
     path = folder / "lock"
     mine = json.dumps({"host": socket.gethostname(), "process": os.getpid(), "since": time.time()})
     while True:

@@ -132,6 +132,11 @@ class TestLocked:
         with locked(tmp_path):
             assert sorted(os.listdir(tmp_path)) == ["lock", "whole.safetensors"]
 
+    def test_a_folder_that_cannot_be_made(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("precious")
+        with pytest.raises(ResourceError, match="cannot be written"), locked(tmp_path / "file" / "fold_0"):
+            pass
+
     def test_half_a_lock_of_a_killed_run(self, tmp_path: Path) -> None:
         file = self.hold(tmp_path)
         file.write_text("")

@@ -432,10 +432,8 @@ class TestChangedData:
         assert all((item / "model.safetensors").exists() for item in stale)
         assert all(row["state"] == "scored" for row in done("status", *at, "--json").json())
 
-    def test_check_looks_again(self, folder: Path) -> None:
-        builders.f01_truncated(folder.parents[1] / "raw")
-        at = ("-d", "Knot", "--root", folder.parent, "--preset", "smoke", "--workers", 1)
-        message = refused("run", *at, code=3)
+        builders.f01_truncated(folder.parents[1] / "raw")  # the check looks again, too
+        message = refused("run", *at, "--preset", "smoke", "--workers", 1, code=3)
         assert "MR_3_0000.nii.gz" in message
 
 
