@@ -67,7 +67,7 @@ def _check_complete(found: dict[str, dict[str, FileSource]], channels: Sequence[
     listed = ", ".join(f"{id} ({', '.join(names)})" for id, names in lacking.items())
     raise DataError(
         f"{len(lacking)} of {len(found)} scans lack a channel: {listed}",
-        case=first,
+        case=first if len(lacking) == 1 else None,
         file=folder,
         fix=f"Add it as {first}_{names[0]}.nii.gz or {first}_{number:04d}.nii.gz.",
         code="missing_channel",
@@ -75,7 +75,7 @@ def _check_complete(found: dict[str, dict[str, FileSource]], channels: Sequence[
 
 
 def _check_no_more(files: Sequence[Path], channels: Sequence[Channel]) -> None:
-    """Refuse `case_0001` beside `case_0000` where there is one channel; alone, it may be a name that ends so."""
+    """Refuse a channel number that no model knows beside `case_0000`; without that, the name may just end so."""
     there = {strip_suffix(path.name) for path in files}
     for path in files:
         number = re.fullmatch(r"(.+)_(\d{4})", strip_suffix(path.name))
