@@ -75,9 +75,7 @@ def test_the_published_network_has_its_number_of_parameters() -> None:
 @pytest.mark.parametrize("dimensions", [2, 3])
 def test_same_weights_give_the_output_of_monai(dimensions: int, tmp_path: Path) -> None:
     # Linear upsampling only: MONAI's transposed convolutions have kernels of 3, ours those of the U-Net.
-    architecture = small(
-        "segresnet", dimensions, features=8, input_channels=2, deep_supervision=False, more=PUBLISHED
-    )
+    architecture = small("segresnet", dimensions, features=8, input_channels=2, deep_supervision=False, more=PUBLISHED)
     torch.manual_seed(1)
     network = catalog.build(architecture).eval()
     for item in network.parameters():
