@@ -48,7 +48,8 @@ def instance_norm(x: Tensor, weight: Tensor, bias: Tensor, *, slope: float = 1.0
     # little faster on bfloat16, but its backward pass is 12 x slower channels-last; under CUDA autocast it would
     # run in float32 and double the memory.
     if x.device.type == "cpu" and x.is_contiguous():
-        return _activate(torch.group_norm(x, x.shape[1], weight, bias, EPSILON), slope)
+        # The number of channels as the scale knows it: an ONNX export may have lost that of `x`.
+        return _activate(torch.group_norm(x, weight.shape[0], weight, bias, EPSILON), slope)
     return instance_norm_by_batch(x, weight, bias, slope=slope)
 
 
@@ -128,11 +129,14 @@ def dilated(
 
 
 def enlarge(x: Tensor, size: Sequence[int], *, mode: str = "linear") -> Tensor:
-    """Return `x` (B, C, ...) interpolated to `size` voxels, `linear` or `nearest`, in the type that it came in."""
+    """Return `x` (B, C, ...) interpolated to `size` voxels, `linear` or `nearest`, in the type that it came in.
+
+    `nearest` is meant for whole factors; for others it shifts by part of a voxel.
+    """
     if tuple(x.shape[2:]) == tuple(size):
         return x
     if mode == "nearest":
-        return F.interpolate(x, size=tuple(size), mode="nearest-exact").to(x.dtype)
+        return F.interpolate(x, size=tuple(size), mode="nearest").to(x.dtype)
     linear = "trilinear" if x.dim() == 5 else "bilinear"
     # A card interpolates in float32 whatever comes in; what follows should not pay for that.
     return F.interpolate(x, size=tuple(size), mode=linear, align_corners=False).to(x.dtype)

@@ -170,6 +170,7 @@ def test_a_step_is_counted_on_fake_tensors(architecture: Architecture) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # torch's exporters warn of one another
 @every_network
 def test_onnx_computes_the_same(architecture: Architecture, tmp_path) -> None:
     pytest.importorskip("onnx", reason="the exporter needs onnx")
