@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -122,7 +124,7 @@ def test_checkpointing_changes_no_gradient(architecture: Architecture) -> None:
 
 
 @every_network
-def test_weights_come_back_from_a_file(architecture: Architecture, tmp_path) -> None:
+def test_weights_come_back_from_a_file(architecture: Architecture, tmp_path: Path) -> None:
     network = built(architecture).eval()
     weights.save(tmp_path / "model.safetensors", network.state_dict(), {})
     torch.manual_seed(5)
@@ -172,7 +174,7 @@ def test_a_step_is_counted_on_fake_tensors(architecture: Architecture) -> None:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # torch's exporters warn of one another
 @every_network
-def test_onnx_computes_the_same(architecture: Architecture, tmp_path) -> None:
+def test_onnx_computes_the_same(architecture: Architecture, tmp_path: Path) -> None:
     pytest.importorskip("onnx", reason="the exporter needs onnx")
     runtime = pytest.importorskip("onnxruntime", reason="running the export needs onnxruntime")
     network, x = built(architecture).eval(), image(architecture, longer(architecture))
