@@ -48,7 +48,8 @@ def instance_norm(x: Tensor, weight: Tensor, bias: Tensor, *, slope: float = 1.0
     # little faster on bfloat16, but its backward pass is 12 x slower channels-last; under CUDA autocast it would
     # run in float32 and double the memory.
     if x.device.type == "cpu" and x.is_contiguous():
-        return _activate(torch.group_norm(x, x.shape[1], weight, bias, EPSILON), slope)
+        # The number of channels as the scale knows it: an ONNX export may have lost that of `x`.
+        return _activate(torch.group_norm(x, weight.shape[0], weight, bias, EPSILON), slope)
     return instance_norm_by_batch(x, weight, bias, slope=slope)
 
 
@@ -115,6 +116,30 @@ def pointwise(dimensions: int, inputs: int, outputs: int, *, bias: bool = True) 
 def upsampling(dimensions: int, inputs: int, outputs: int, *, stride: Sequence[int]) -> nn.Module:
     """Return a transposed convolution that makes each axis `stride` times as long."""
     return _TRANSPOSED[dimensions](inputs, outputs, tuple(stride), tuple(stride))
+
+
+def dilated(
+    dimensions: int, inputs: int, outputs: int, *, kernel: Sequence[int], stride: Sequence[int], rate: Sequence[int]
+) -> nn.Module:
+    """Return a convolution whose taps lie `rate` voxels apart an axis; its output has ceil(size / stride) voxels."""
+    padding = tuple(step * (size - 1) // 2 for size, step in zip(kernel, rate))
+    return _CONVOLUTIONS[dimensions](
+        inputs, outputs, tuple(kernel), tuple(stride), padding, dilation=tuple(rate), bias=False
+    )
+
+
+def enlarge(x: Tensor, size: Sequence[int], *, mode: str = "linear") -> Tensor:
+    """Return `x` (B, C, ...) interpolated to `size` voxels, `linear` or `nearest`, in the type that it came in.
+
+    `nearest` is meant for whole factors; for others it shifts by part of a voxel.
+    """
+    if tuple(x.shape[2:]) == tuple(size):
+        return x
+    if mode == "nearest":
+        return F.interpolate(x, size=tuple(size), mode="nearest").to(x.dtype)
+    linear = "trilinear" if x.dim() == 5 else "bilinear"
+    # A card interpolates in float32 whatever comes in; what follows should not pay for that.
+    return F.interpolate(x, size=tuple(size), mode=linear, align_corners=False).to(x.dtype)
 
 
 class ConvNormAct(nn.Module):

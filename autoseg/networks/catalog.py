@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from torch import nn
 
-from autoseg.networks import unet
+from autoseg.networks import deeplab, mednext, resunet_pp, segresnet, staged, unet
 from autoseg.networks.arguments import nearest
 from autoseg.records.errors import UsageError
 from autoseg.records.geometry import Shape
@@ -33,13 +33,17 @@ class Kind:
     min_shape: Callable[[Architecture], Shape]
 
 
-_UNET = Kind(build=unet.build, divisor=unet.divisor, min_shape=unet.min_shape)
+_UNET = Kind(build=unet.build, divisor=staged.divisor, min_shape=staged.min_shape)
 
 KINDS: Mapping[str, Kind] = MappingProxyType(
     {
         "unet": _UNET,
         "residual_unet": _UNET,
         "attention_unet": _UNET,
+        "segresnet": Kind(build=segresnet.build, divisor=staged.divisor, min_shape=staged.min_shape),
+        "mednext": Kind(build=mednext.build, divisor=staged.divisor, min_shape=staged.min_shape),
+        "resunet_pp": Kind(build=resunet_pp.build, divisor=staged.divisor, min_shape=staged.min_shape),
+        "deeplab_v3plus": Kind(build=deeplab.build, divisor=deeplab.divisor, min_shape=deeplab.min_shape),
     }
 )
 

@@ -95,3 +95,25 @@ def test_checkpointed_gives_the_same_gradient() -> None:
     plain, layer.weight.grad = layer.weight.grad, None
     blocks.checkpointed(layer, x).square().sum().backward()
     assert torch.equal(plain, layer.weight.grad)
+
+
+def test_dilated_taps_lie_apart_and_keep_the_grid() -> None:
+    layer = blocks.dilated(2, 1, 1, kernel=(1, 3), stride=(1, 1), rate=(2, 2))
+    torch.nn.init.ones_(layer.weight)
+    x = torch.zeros(1, 1, 2, 7)
+    x[..., 0, 3] = 1.0
+    assert layer(x)[0, 0].tolist() == [[0, 1, 0, 1, 0, 1, 0], [0] * 7]
+
+
+def test_a_dilated_stride_rounds_up() -> None:
+    layer = blocks.dilated(3, 1, 1, kernel=(3, 3, 3), stride=(1, 2, 2), rate=(1, 1, 3))
+    assert tuple(layer(torch.zeros(1, 1, 4, 5, 6)).shape[2:]) == (4, 3, 3)
+
+
+def test_enlarging_keeps_the_outer_edges_and_the_type() -> None:
+    x = torch.tensor([[[[0.0, 4.0]]]], dtype=torch.bfloat16)
+    linear, nearest = blocks.enlarge(x, (1, 4)), blocks.enlarge(x, (1, 4), mode="nearest")
+    assert linear.dtype == nearest.dtype == torch.bfloat16
+    assert linear.flatten().tolist() == [0.0, 1.0, 3.0, 4.0]
+    assert nearest.flatten().tolist() == [0.0, 0.0, 4.0, 4.0]
+    assert blocks.enlarge(x, (1, 2)) is x
