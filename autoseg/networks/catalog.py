@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from torch import nn
 
-from autoseg.networks import swin_unetr, unet, unetr
+from autoseg.networks import primus, swin_unetr, text_head, unet, unetr, vit
 from autoseg.networks.arguments import nearest
 from autoseg.records.errors import UsageError
 from autoseg.records.geometry import Shape
@@ -42,6 +42,9 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "attention_unet": _UNET,
         "unetr": Kind(build=unetr.build, divisor=unetr.divisor, min_shape=unetr.min_shape),
         "swin_unetr": Kind(build=swin_unetr.build, divisor=swin_unetr.divisor, min_shape=swin_unetr.min_shape),
+        "primus": Kind(build=primus.build, divisor=primus.divisor, min_shape=primus.min_shape),
+        "vit_2d": Kind(build=vit.build, divisor=vit.divisor, min_shape=vit.min_shape),
+        "text_guided_unet": Kind(build=text_head.build, divisor=text_head.divisor, min_shape=text_head.min_shape),
     }
 )
 
