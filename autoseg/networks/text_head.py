@@ -2,7 +2,7 @@
 
 Arguments: those of `unet` (its module describes them), and::
 
-    {"head": "controller",    or "cosine"
+    {"head": "controller",    or "cosine"; may be left out: controller
      "backbone": "unet",      or "residual_unet", "attention_unet"; may be left out: unet
      "embedding": 8,          channels of a voxel that the head sees; may be left out: 8, with cosine 32
      "vectors": [[0.1, ...],  one a class, in the order of the output channels; one fewer: the first class
@@ -26,10 +26,9 @@ from pydantic import JsonValue
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from autoseg.networks import unet
-from autoseg.networks.arguments import check_keys, nearest, number, wrong
+from autoseg.networks import staged, unet
+from autoseg.networks.arguments import wrong
 from autoseg.networks.blocks import checkpointed
-from autoseg.records.geometry import Shape
 from autoseg.records.plan import Architecture
 
 EMBEDDINGS: Mapping[str, int] = {"controller": 8, "cosine": 32}
@@ -40,7 +39,7 @@ START_TEMPERATURE, LOWEST_TEMPERATURE = 0.07, 0.01
 # Classes whose hidden layers are held at once where activations are computed again.
 CLASSES_AT_ONCE = 8
 
-_BACKBONE_KEYS = ("features", "strides", "kernels", "blocks", "decoder_blocks")
+_OWN_KEYS = ("head", "backbone", "embedding", "vectors", "vector_width")
 _BACKBONES = ("unet", "residual_unet", "attention_unet")
 
 
@@ -115,7 +114,7 @@ class TextGuidedUNet(nn.Module):
         self.hidden = arguments.embedding
         self.controller: Controller | None = None
         if arguments.head == "controller":
-            self.controller = Controller(unet.read(backbone).features[-1], arguments)
+            self.controller = Controller(staged.read(backbone).features[-1], arguments)
         else:
             self.project = nn.Linear(arguments.vector_width, arguments.embedding)
             self.log_scale = nn.Parameter(torch.full((), -math.log(START_TEMPERATURE)))
@@ -165,46 +164,22 @@ def build(architecture: Architecture) -> TextGuidedUNet:
     return TextGuidedUNet(architecture, read(architecture))
 
 
-def divisor(architecture: Architecture) -> Shape:
-    """Return what each patch axis (z, y, x) must be a multiple of: the backbone's.
-
-    Raises:
-        UsageError: The arguments do not describe a text-guided U-Net.
-    """
-    return unet.divisor(_backbone(architecture, read(architecture).embedding))
-
-
-def min_shape(architecture: Architecture) -> Shape:
-    """Return the smallest patch (z, y, x): the backbone's.
-
-    Raises:
-        UsageError: The arguments do not describe a text-guided U-Net.
-    """
-    return unet.min_shape(_backbone(architecture, read(architecture).embedding))
-
-
 def read(architecture: Architecture) -> Arguments:
-    """Return the checked arguments, those of the backbone left to it.
+    """Return the checked arguments beside those of the backbone.
 
     Raises:
         UsageError: A key is missing, unknown, or not what it must be; the message names it.
     """
-    given = architecture.arguments
-    optional = ("backbone", "embedding", "vectors", "vector_width")
-    check_keys(architecture, (*_BACKBONE_KEYS, "head"), optional=optional)
-    for key, choices in (("head", tuple(EMBEDDINGS)), ("backbone", _BACKBONES)):
-        if key in given and given[key] not in choices:
-            raise wrong(architecture, key, f"is {given[key]!r}", fix=nearest(str(given[key]), choices))
-    head = str(given["head"])
+    staged.read(architecture, optional=_OWN_KEYS)
+    head = staged.choice(architecture, "head", tuple(EMBEDDINGS))
     vectors = _vectors(architecture)
-    if vectors and "vector_width" in given:
+    if vectors and "vector_width" in architecture.arguments:
         raise wrong(architecture, "vector_width", "is given beside 'vectors', which have a length already")
-    width = number(architecture, "vector_width") if "vector_width" in given else VECTOR_WIDTH
     return Arguments(
         head=head,
-        embedding=number(architecture, "embedding") if "embedding" in given else EMBEDDINGS[head],
+        embedding=staged.number(architecture, "embedding", EMBEDDINGS[head]),
         vectors=vectors,
-        vector_width=len(vectors[0]) if vectors else width,
+        vector_width=len(vectors[0]) if vectors else staged.number(architecture, "vector_width", VECTOR_WIDTH),
     )
 
 
@@ -236,9 +211,9 @@ def _backbone(architecture: Architecture, embedding: int) -> Architecture:
     arguments = architecture.arguments
     return architecture.model_copy(
         update={
-            "kind": arguments.get("backbone", _BACKBONES[0]),
+            "kind": staged.choice(architecture, "backbone", _BACKBONES),
             "output_channels": embedding,
-            "arguments": {key: arguments[key] for key in _BACKBONE_KEYS},
+            "arguments": {key: arguments[key] for key in staged.KEYS},
         }
     )
 
