@@ -27,6 +27,7 @@ class Family:
         halvings: Of the finest axis where the kind fixes it (4: tokens of 16 voxels); 0 where the size decides.
         max_stages: Resolutions at most, unless the preset says so; 0 for no bound.
         attention: Whether a step is quadratic in the voxels of a patch.
+        speed: Operations a second as a fraction of those of dense convolutions, roughly; for the forecast alone.
         convolutional: Whether every stage keeps its convolutions' outputs, so that counting them bounds the memory.
     """
 
@@ -35,6 +36,7 @@ class Family:
     max_stages: int = 0
     attention: bool = False
     convolutional: bool = False
+    speed: float = 1.0
 
 
 def convolutions(network: NetworkPreset, topology: Topology) -> Arguments:
