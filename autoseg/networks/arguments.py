@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pydantic import JsonValue
 
 from autoseg.records.errors import UsageError
+from autoseg.records.geometry import Shape
 from autoseg.records.plan import Architecture
 
 
@@ -52,6 +53,37 @@ def per_axis(architecture: Architecture, key: str, *, length: int) -> tuple[tupl
     if len(value) != length:
         raise wrong(architecture, key, f"has {len(value)} entries, not {length}")
     return tuple(tuple(row) for row in value)  # type: ignore[arg-type]
+
+
+def number(architecture: Architecture, key: str) -> int:
+    """Return the whole number (1 or more) under `key`.
+
+    Raises:
+        UsageError: It is something else.
+    """
+    value = architecture.arguments[key]
+    if not _is_count(value):
+        raise wrong(architecture, key, f"is {value!r}, not a whole number of 1 or more")
+    return value  # type: ignore[return-value]
+
+
+def axes(architecture: Architecture, key: str) -> tuple[int, ...]:
+    """Return the whole numbers (1 or more) under `key`, one a spatial axis.
+
+    Raises:
+        UsageError: It is something else.
+    """
+    value = architecture.arguments[key]
+    if not _is_row(value, architecture.dimensions):
+        row = "[z, y, x]" if architecture.dimensions == 3 else "[y, x]"
+        raise wrong(architecture, key, f"is {value!r}, not {row} whole numbers of 1 or more")
+    return tuple(value)  # type: ignore[arg-type]
+
+
+def shape_of(axes: Sequence[int]) -> Shape:
+    """Return one number a spatial axis as (z, y, x), z = 1 in 2D."""
+    z, y, x = (1, *axes)[-3:]
+    return z, y, x
 
 
 def wrong(architecture: Architecture, key: str, what: str, *, fix: str = "") -> UsageError:

@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from torch import nn
 
-from autoseg.networks import unet
+from autoseg.networks import swin_unetr, unet, unetr
 from autoseg.networks.arguments import nearest
 from autoseg.records.errors import UsageError
 from autoseg.records.geometry import Shape
@@ -40,6 +40,8 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "unet": _UNET,
         "residual_unet": _UNET,
         "attention_unet": _UNET,
+        "unetr": Kind(build=unetr.build, divisor=unetr.divisor, min_shape=unetr.min_shape),
+        "swin_unetr": Kind(build=swin_unetr.build, divisor=swin_unetr.divisor, min_shape=swin_unetr.min_shape),
     }
 )
 
