@@ -164,23 +164,22 @@ def _room(wanted: Wanted, machine: Machine, topology: Topology) -> _Room:
 def _verified(wanted: Wanted, machine: Machine, room: _Room, tried: list[Topology]) -> Fit | None:
     batch, because = _batch(wanted, machine, room)
     shape = as_shape(room.topology.patch)
-    for size in _shrinking_batches(batch, wanted.least_batch):
+    size = batch
+    while True:
         step = machine.measure(room.architecture, wanted.recipe, shape, size)
-        fits = step.peak_bytes <= machine.budget_bytes or wanted.planning.conformance is not None
-        if fits:
-            if size < batch:
-                because += f"; the dry run asked for fewer than {batch}"
-            memory = estimate(room.line, step, shape, size)
-            why = _why_patch(wanted, machine, tried, memory)
-            return Fit(room.topology, room.architecture, size, memory, why, because)
-    return None
-
-
-def _shrinking_batches(batch: int, least: int) -> Iterator[int]:
-    while batch > least:
-        yield batch
-        batch = max(least, min(batch - 1, math.floor(batch * 0.95)))
-    yield batch
+        if step.peak_bytes <= machine.budget_bytes or wanted.planning.conformance is not None:
+            break
+        if size <= wanted.least_batch:
+            return None
+        # As many as fit if each takes what each took here.
+        each = max(1.0, (step.peak_bytes - room.line.fixed_bytes) / size)
+        fitting = int((machine.budget_bytes - room.line.fixed_bytes) / each)
+        size = max(wanted.least_batch, min(size - 1, fitting))
+    if size < batch:
+        because += f"; the dry run asked for fewer than {batch}"
+    memory = estimate(room.line, step, shape, size)
+    why = _why_patch(wanted, machine, tried, memory)
+    return Fit(room.topology, room.architecture, size, memory, why, because)
 
 
 def _batch(wanted: Wanted, machine: Machine, room: _Room) -> tuple[int, str]:

@@ -57,6 +57,48 @@ def repeated(numbers: Sequence[int], count: int) -> list[JsonValue]:
     return [numbers[min(index, len(numbers) - 1)] for index in range(count)]
 
 
+def tokens(network: NetworkPreset, topology: Topology) -> Arguments:
+    """Return what a transformer takes whose tokens are blocks of voxels: their size, their grid, channels."""
+    patch, grid = _token(topology), _grid(topology)
+    return {"patch": patch, "grid": grid, "features": network.features}
+
+
+def unetr(network: NetworkPreset, topology: Topology) -> Arguments:
+    """Return the arguments of a UNETR: ViT-B as published, unless the preset's arguments say otherwise."""
+    return tokens(network, topology) | {"hidden": 768, "depth": 12, "heads": 12}
+
+
+def primus(network: NetworkPreset, topology: Topology) -> Arguments:
+    """Return the arguments of a Primus: size M as published, unless the preset's arguments say otherwise."""
+    return tokens(network, topology) | {"width": 864, "depth": 16, "heads": 12}
+
+
+def vit_2d(network: NetworkPreset, topology: Topology) -> Arguments:
+    """Return the arguments of the 2D ViT: it works on slices of the patch's own size."""
+    return {"resize_shape": list(topology.patch), "patch": _token(topology), "width": 512, "depth": 8, "heads": 8}
+
+
+def swin_unetr(network: NetworkPreset, topology: Topology) -> Arguments:
+    """Return the arguments of a SwinUNETR: the first halving makes the tokens, the others merge them."""
+    first, *mergings = topology.strides[1:]
+    return {
+        "features": network.features,
+        "patch": list(first),
+        "mergings": [list(stride) for stride in mergings],
+        "depths": repeated((2,), len(mergings)),
+        "heads": [3 * 2**stage for stage in range(len(mergings))],
+        "window": [7] * len(first),
+    }
+
+
+def _token(topology: Topology) -> list[JsonValue]:
+    return list(topology.divisor)
+
+
+def _grid(topology: Topology) -> list[JsonValue]:
+    return [size // unit for size, unit in zip(topology.patch, topology.divisor, strict=True)]
+
+
 _U_NET = Family(convolutions, convolutional=True)
 
 FAMILIES: Mapping[str, Family] = MappingProxyType(
@@ -64,6 +106,16 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         "unet": _U_NET,
         "residual_unet": _U_NET,
         "attention_unet": _U_NET,
+        "segresnet": Family(convolutions, max_stages=5),
+        "resunet_pp": Family(convolutions, max_stages=5),
+        "deeplab_v3plus": Family(convolutions, max_stages=5),
+        # Roy et al. 2023 and Isensee et al. 2024: a quarter of the U-Net's operations in seven times its time.
+        "mednext": Family(convolutions, max_stages=5, speed=0.04),
+        "text_guided_unet": Family(convolutions),
+        "unetr": Family(unetr, halvings=4, attention=True),
+        "swin_unetr": Family(swin_unetr, halvings=5, speed=0.5),
+        "primus": Family(primus, halvings=3, attention=True),
+        "vit_2d": Family(vit_2d, halvings=4, attention=True),
     }
 )
 
@@ -94,7 +146,8 @@ def rule_of_shape(network: NetworkPreset, spacing_mm: Numbers) -> Rule:
     """
     chosen = family(network.kind)
     if chosen.halvings:
-        return partial(pyramid, spacing_mm, halvings=chosen.halvings)
+        # Two of the coarsest voxels along each axis: a norm over a single one leaves nothing.
+        return partial(pyramid, spacing_mm, halvings=chosen.halvings, least=2)
     return partial(design, spacing_mm, max_stages=network.max_stages or chosen.max_stages)
 
 

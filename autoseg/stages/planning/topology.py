@@ -100,7 +100,7 @@ def design(spacing_mm: Numbers, size: Sequence[int], *, max_stages: int = 0) -> 
     return Topology(patch=patch, strides=tuple(strides), kernels=tuple(kernels))
 
 
-def pyramid(spacing_mm: Numbers, size: Sequence[int], *, halvings: int) -> Topology:
+def pyramid(spacing_mm: Numbers, size: Sequence[int], *, halvings: int, least: int = 1) -> Topology:
     """Return the network that halves the finest axis `halvings` times, and a coarser one less often.
 
     An axis that is r times coarser is halved log2(r) times less, to the nearest whole number, and joins late: what is
@@ -108,20 +108,21 @@ def pyramid(spacing_mm: Numbers, size: Sequence[int], *, halvings: int) -> Topol
 
     Args:
         spacing_mm: 2 or 3 numbers.
-        size: Voxels wanted along each axis; an axis is not halved below one voxel.
+        size: Voxels wanted along each axis; an axis that is too short for its halvings is halved less.
         halvings: Of the finest axis; 4 give tokens of 16 voxels.
+        least: Voxels that are left of every axis that is halved.
     """
     finest = min(spacing_mm)
     skipped = [round(math.log2(spacing / finest)) for spacing in spacing_mm]
-    short = [max(0, halvings - int(math.log2(max(1, voxels)))) for voxels in size]
+    short = [max(0, halvings - int(math.log2(max(1.0, voxels / least)))) for voxels in size]
     waits = [min(halvings, max(pair)) for pair in zip(skipped, short, strict=True)]
     if min(waits) > 0:
         waits = [wait - min(waits) for wait in waits]
     steps = [tuple(1 if step < wait else 2 for wait in waits) for step in range(halvings)]
     kernels = [tuple(1 if step < wait else 3 for wait in waits) for step in range(halvings)]
+    units = [2 ** (halvings - wait) for wait in waits]
     patch = tuple(
-        math.ceil(max(1, voxels) / 2 ** (halvings - wait)) * 2 ** (halvings - wait)
-        for voxels, wait in zip(size, waits, strict=True)
+        unit * max(least if unit > 1 else 1, math.ceil(voxels / unit)) for voxels, unit in zip(size, units, strict=True)
     )
     return Topology(patch, strides=((1,) * len(waits), *steps), kernels=(*kernels, (3,) * len(waits)))
 
