@@ -117,6 +117,27 @@ def upsampling(dimensions: int, inputs: int, outputs: int, *, stride: Sequence[i
     return _TRANSPOSED[dimensions](inputs, outputs, tuple(stride), tuple(stride))
 
 
+def dilated(
+    dimensions: int, inputs: int, outputs: int, *, kernel: Sequence[int], stride: Sequence[int], rate: Sequence[int]
+) -> nn.Module:
+    """Return a convolution whose taps lie `rate` voxels apart an axis; its output has ceil(size / stride) voxels."""
+    padding = tuple(step * (size - 1) // 2 for size, step in zip(kernel, rate))
+    return _CONVOLUTIONS[dimensions](
+        inputs, outputs, tuple(kernel), tuple(stride), padding, dilation=tuple(rate), bias=False
+    )
+
+
+def enlarge(x: Tensor, size: Sequence[int], *, mode: str = "linear") -> Tensor:
+    """Return `x` (B, C, ...) interpolated to `size` voxels, `linear` or `nearest`, in the type that it came in."""
+    if tuple(x.shape[2:]) == tuple(size):
+        return x
+    if mode == "nearest":
+        return F.interpolate(x, size=tuple(size), mode="nearest-exact").to(x.dtype)
+    linear = "trilinear" if x.dim() == 5 else "bilinear"
+    # A card interpolates in float32 whatever comes in; what follows should not pay for that.
+    return F.interpolate(x, size=tuple(size), mode=linear, align_corners=False).to(x.dtype)
+
+
 class ConvNormAct(nn.Module):
     """Convolution, instance norm and leaky ReLU (the last can be left to the caller)."""
 

@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from torch import nn
 
-from autoseg.networks import swin_unetr, unet, unetr
+from autoseg.networks import deeplab, mednext, resunet_pp, segresnet, staged, swin_unetr, unet, unetr
 from autoseg.networks.arguments import nearest
 from autoseg.records.errors import UsageError
 from autoseg.records.geometry import Shape
@@ -33,7 +33,7 @@ class Kind:
     min_shape: Callable[[Architecture], Shape]
 
 
-_UNET = Kind(build=unet.build, divisor=unet.divisor, min_shape=unet.min_shape)
+_UNET = Kind(build=unet.build, divisor=staged.divisor, min_shape=staged.min_shape)
 
 KINDS: Mapping[str, Kind] = MappingProxyType(
     {
@@ -42,6 +42,10 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "attention_unet": _UNET,
         "unetr": Kind(build=unetr.build, divisor=unetr.divisor, min_shape=unetr.min_shape),
         "swin_unetr": Kind(build=swin_unetr.build, divisor=swin_unetr.divisor, min_shape=swin_unetr.min_shape),
+        "segresnet": Kind(build=segresnet.build, divisor=staged.divisor, min_shape=staged.min_shape),
+        "mednext": Kind(build=mednext.build, divisor=staged.divisor, min_shape=staged.min_shape),
+        "resunet_pp": Kind(build=resunet_pp.build, divisor=staged.divisor, min_shape=staged.min_shape),
+        "deeplab_v3plus": Kind(build=deeplab.build, divisor=deeplab.divisor, min_shape=deeplab.min_shape),
     }
 )
 

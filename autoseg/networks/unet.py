@@ -14,34 +14,20 @@ Arguments (plain JSON; [y, x] pairs instead of [z, y, x] in 2D)::
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from autoseg.networks.arguments import check_keys, counts, per_axis, wrong
 from autoseg.networks.blocks import (
     AttentionGate,
     ConvNormAct,
     ResidualBlock,
-    checkpointed,
     initialise,
     pointwise,
     upsampling,
 )
-from autoseg.records.geometry import Shape
+from autoseg.networks.staged import Arguments, headed, read, run
 from autoseg.records.plan import Architecture
-
-
-@dataclass(frozen=True)
-class Arguments:
-    """The arguments of a U-Net: one entry a stage, finest first; `decoder_blocks` one fewer, coarsest first."""
-
-    features: tuple[int, ...]
-    strides: tuple[tuple[int, ...], ...]
-    kernels: tuple[tuple[int, ...], ...]
-    blocks: tuple[int, ...]
-    decoder_blocks: tuple[int, ...]
 
 
 class UNet(nn.Module):
@@ -79,10 +65,9 @@ class UNet(nn.Module):
             for stage in coarse_to_fine
             if gated
         )
-        # Coarsest first, like the decoder; without deep supervision only the finest has a use.
-        headed = coarse_to_fine if architecture.deep_supervision else coarse_to_fine[-1:]
         self.heads = nn.ModuleList(
-            pointwise(dimensions, features[stage], architecture.output_channels) for stage in headed
+            pointwise(dimensions, features[stage], architecture.output_channels)
+            for stage in headed(architecture, arguments)
         )
         initialise(self)
 
@@ -96,15 +81,16 @@ class UNet(nn.Module):
             In evaluation, and without deep supervision: (B, K, ...) on the grid of `x`. In training: a list of
             logits, finest first, one a decoder stage.
         """
+        checkpointing = self.checkpointing and self.training
         x = self.stem(x)
         skips = []
         for stage in self.encoder:
-            x = self._run(stage, x)
+            x = run(stage, x, checkpointing=checkpointing)
             skips.append(x)
         skips.pop()
         outputs: list[Tensor] = []
         for index in range(len(self.decoder)):
-            x = self._run(self._decode(index), x, skips.pop())
+            x = run(self._decode(index), x, skips.pop(), checkpointing=checkpointing)
             if self.training and self.deep_supervision:
                 outputs.append(self.heads[index](x))
         return outputs[::-1] if outputs else self.heads[-1](x)
@@ -117,11 +103,6 @@ class UNet(nn.Module):
 
         return stage
 
-    def _run(self, stage: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
-        if self.checkpointing and self.training and torch.is_grad_enabled():
-            return checkpointed(stage, *inputs)
-        return stage(*inputs)
-
 
 def build(architecture: Architecture) -> UNet:
     """Return the network with freshly drawn weights.
@@ -130,54 +111,6 @@ def build(architecture: Architecture) -> UNet:
         UsageError: The arguments do not describe a U-Net; the message names the key.
     """
     return UNet(architecture, read(architecture))
-
-
-def divisor(architecture: Architecture) -> Shape:
-    """Return what each patch axis (z, y, x) must be a multiple of: the product of its strides; 1 for z in 2D.
-
-    Raises:
-        UsageError: The arguments do not describe a U-Net.
-    """
-    products = [1] * architecture.dimensions
-    for stride in read(architecture).strides:
-        products = [product * step for product, step in zip(products, stride)]
-    z, y, x = (1, *products)[-3:]
-    return z, y, x
-
-
-def min_shape(architecture: Architecture) -> Shape:
-    """Return the smallest patch (z, y, x): two voxels at the bottleneck, because a norm over one leaves nothing.
-
-    Raises:
-        UsageError: The arguments do not describe a U-Net.
-    """
-    z, y, x = divisor(architecture)
-    return z if z == 1 else 2 * z, 2 * y, 2 * x
-
-
-def read(architecture: Architecture) -> Arguments:
-    """Return the checked arguments.
-
-    Raises:
-        UsageError: A key is missing, unknown, or not what it must be; the message names it.
-    """
-    check_keys(architecture, ("features", "strides", "kernels", "blocks", "decoder_blocks"))
-    features = counts(architecture, "features")
-    if len(features) < 2:
-        raise wrong(architecture, "features", "has 1 entry, but a U-Net has 2 stages or more")
-    kernels = per_axis(architecture, "kernels", length=len(features))
-    if any(size % 2 == 0 for kernel in kernels for size in kernel):
-        raise wrong(architecture, "kernels", f"is {architecture.arguments['kernels']!r}, but a kernel's size is odd")
-    strides = per_axis(architecture, "strides", length=len(features))
-    if set(strides[0]) != {1}:
-        raise wrong(architecture, "strides", f"begins with {list(strides[0])}, but the first stage keeps every voxel")
-    return Arguments(
-        features=features,
-        strides=strides,
-        kernels=kernels,
-        blocks=counts(architecture, "blocks", length=len(features)),
-        decoder_blocks=counts(architecture, "decoder_blocks", length=len(features) - 1),
-    )
 
 
 def _stem(architecture: Architecture, arguments: Arguments) -> nn.Module:

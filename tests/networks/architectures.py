@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from pydantic import JsonValue
+
 from autoseg.records.plan import Architecture
 
 
 def small(
-    kind: str = "unet", dimensions: int = 3, *, stages: int = 3, features: int = 4, **changes: object
+    kind: str = "unet",
+    dimensions: int = 3,
+    *,
+    stages: int = 3,
+    features: int = 4,
+    more: dict[str, JsonValue] | None = None,
+    **changes: object,
 ) -> Architecture:
-    """A U-Net that halves every axis between stages."""
+    """A U-Net, or any network of stages, that halves every axis between them; `more` arguments are the kind's own."""
     ones, twos, threes = ([number] * dimensions for number in (1, 2, 3))
     arguments = {
         "features": [features * 2**stage for stage in range(stages)],
@@ -17,11 +25,11 @@ def small(
         "blocks": [2] * stages,
         "decoder_blocks": [2] * (stages - 1),
     }
-    fields = {"input_channels": 1, "output_channels": 3, "arguments": arguments} | changes
+    fields = {"input_channels": 1, "output_channels": 3, "arguments": arguments | (more or {})} | changes
     return Architecture(kind=kind, dimensions=dimensions, **fields)  # type: ignore[arg-type]
 
 
-def anisotropic(kind: str = "unet", **changes: object) -> Architecture:
+def anisotropic(kind: str = "unet", *, more: dict[str, JsonValue] | None = None, **changes: object) -> Architecture:
     """A 3D U-Net whose z axis is halved once and x, y twice, with a flat first kernel."""
     arguments = {
         "features": [4, 8, 12],
@@ -30,4 +38,19 @@ def anisotropic(kind: str = "unet", **changes: object) -> Architecture:
         "blocks": [1, 2, 3],
         "decoder_blocks": [1, 2],
     }
-    return small(kind, 3, arguments=arguments, **changes)
+    return small(kind, 3, arguments=arguments | (more or {}), **changes)
+
+
+# Of every kind of the catalog the smallest member in 2D and in 3D, None where there is none.
+SMALLEST: dict[str, tuple[Architecture | None, Architecture | None]] = {
+    "unet": (small("unet", 2), anisotropic("unet")),
+    "residual_unet": (small("residual_unet", 2), anisotropic("residual_unet")),
+    "attention_unet": (small("attention_unet", 2), anisotropic("attention_unet")),
+    "segresnet": (small("segresnet", 2), anisotropic("segresnet")),
+    "mednext": (small("mednext", 2), anisotropic("mednext")),
+    "resunet_pp": (small("resunet_pp", 2), anisotropic("resunet_pp")),
+    "deeplab_v3plus": (
+        small("deeplab_v3plus", 2, more={"width": 8, "low_level_width": 4}),
+        anisotropic("deeplab_v3plus", more={"width": 8, "low_level_width": 4}),
+    ),
+}
