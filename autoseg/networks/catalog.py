@@ -11,7 +11,19 @@ from types import MappingProxyType
 
 from torch import nn
 
-from autoseg.networks import deeplab, mednext, resunet_pp, segresnet, staged, swin_unetr, unet, unetr
+from autoseg.networks import (
+    deeplab,
+    mednext,
+    primus,
+    resunet_pp,
+    segresnet,
+    staged,
+    swin_unetr,
+    text_head,
+    unet,
+    unetr,
+    vit,
+)
 from autoseg.networks.arguments import nearest
 from autoseg.records.errors import UsageError
 from autoseg.records.geometry import Shape
@@ -42,6 +54,9 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "attention_unet": _UNET,
         "unetr": Kind(build=unetr.build, divisor=unetr.divisor, min_shape=unetr.min_shape),
         "swin_unetr": Kind(build=swin_unetr.build, divisor=swin_unetr.divisor, min_shape=swin_unetr.min_shape),
+        "primus": Kind(build=primus.build, divisor=primus.divisor, min_shape=primus.min_shape),
+        "vit_2d": Kind(build=vit.build, divisor=vit.divisor, min_shape=vit.min_shape),
+        "text_guided_unet": Kind(build=text_head.build, divisor=staged.divisor, min_shape=staged.min_shape),
         "segresnet": Kind(build=segresnet.build, divisor=staged.divisor, min_shape=staged.min_shape),
         "mednext": Kind(build=mednext.build, divisor=staged.divisor, min_shape=staged.min_shape),
         "resunet_pp": Kind(build=resunet_pp.build, divisor=staged.divisor, min_shape=staged.min_shape),

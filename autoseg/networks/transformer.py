@@ -7,7 +7,7 @@ A token is one voxel of a coarse grid; sequences run through that grid in (z, y,
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -89,15 +89,16 @@ class Positions(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention.
+    """Multi-head self-attention, with a norm of what was mixed where `normed` says so.
 
     Source:
-        Vaswani et al. 2017, arXiv:1706.03762.
+        Vaswani et al. 2017, arXiv:1706.03762; the norm is that of EVA-02, Fang et al. 2023, arXiv:2303.11331.
     """
 
-    def __init__(self, channels: int, heads: int, *, bias: bool = True):
+    def __init__(self, channels: int, heads: int, *, bias: bool = True, normed: bool = False):
         super().__init__()
         self.heads = heads
+        self.norm = nn.LayerNorm(channels) if normed else nn.Identity()
         self.qkv = nn.Linear(channels, 3 * channels, bias=bias)
         self.out = nn.Linear(channels, channels)
 
@@ -119,7 +120,7 @@ class Attention(nn.Module):
             query, key = rotate(query, angles), rotate(key, angles)
         bias = None if bias is None else bias.to(query.dtype)
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-        return self.out(mixed.transpose(1, 2).reshape(batch, count, channels))  # type: ignore[no-any-return]
+        return self.out(self.norm(mixed.transpose(1, 2).reshape(batch, count, channels)))  # type: ignore[no-any-return]
 
 
 class Mlp(nn.Module):
@@ -136,21 +137,22 @@ class Mlp(nn.Module):
 
 
 class SwiGlu(nn.Module):
-    """A linear layer whose outputs are gated by the SiLU of another, and a third that leads back.
+    """A linear layer whose outputs are gated by the SiLU of another, a norm, and a third that leads back.
 
     Source:
-        Shazeer 2020, arXiv:2002.05202.
+        Shazeer 2020, arXiv:2002.05202; the norm is that of EVA-02, Fang et al. 2023, arXiv:2303.11331.
     """
 
     def __init__(self, channels: int, hidden: int):
         super().__init__()
         self.gate = nn.Linear(channels, hidden)
         self.into = nn.Linear(channels, hidden)
+        self.norm = nn.LayerNorm(hidden)
         self.out = nn.Linear(hidden, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the shape of `x` (B, N, C)."""
-        return self.out(F.silu(self.gate(x)) * self.into(x))  # type: ignore[no-any-return]
+        return self.out(self.norm(F.silu(self.gate(x)) * self.into(x)))  # type: ignore[no-any-return]
 
 
 class LayerScale(nn.Module):
@@ -201,11 +203,11 @@ class ChannelNorm(nn.Module):
         return self.norm(x.movedim(1, -1)).movedim(-1, 1)  # type: ignore[no-any-return]
 
 
-def run(network: nn.Module, stage: nn.Module, *inputs: Tensor) -> Tensor:
+def run(network: nn.Module, stage: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
     """Return `stage(*inputs)`, computed again in the backward pass where the network's `checkpointing` says so."""
     if network.checkpointing and network.training and torch.is_grad_enabled():
         return checkpointed(stage, *inputs)
-    return stage(*inputs)  # type: ignore[no-any-return]
+    return stage(*inputs)
 
 
 def supervised(network: nn.Module, logits: Tensor) -> Tensor | list[Tensor]:

@@ -81,16 +81,25 @@ class UNet(nn.Module):
             In evaluation, and without deep supervision: (B, K, ...) on the grid of `x`. In training: a list of
             logits, finest first, one a decoder stage.
         """
+        return self.decode(self.encode(x))
+
+    def encode(self, x: Tensor) -> list[Tensor]:
+        """Return the features of every stage, finest first; `x` as in `forward`."""
         checkpointing = self.checkpointing and self.training
         x = self.stem(x)
         skips = []
         for stage in self.encoder:
             x = run(stage, x, checkpointing=checkpointing)
             skips.append(x)
-        skips.pop()
+        return skips
+
+    def decode(self, features: list[Tensor]) -> Tensor | list[Tensor]:
+        """Return what `forward` returns, of the features of every stage; the list is emptied."""
+        checkpointing = self.checkpointing and self.training
+        x = features.pop()
         outputs: list[Tensor] = []
         for index in range(len(self.decoder)):
-            x = run(self._decode(index), x, skips.pop(), checkpointing=checkpointing)
+            x = run(self._decode(index), x, features.pop(), checkpointing=checkpointing)
             if self.training and self.deep_supervision:
                 outputs.append(self.heads[index](x))
         return outputs[::-1] if outputs else self.heads[-1](x)
