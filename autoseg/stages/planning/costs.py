@@ -14,7 +14,9 @@ from autoseg.stages.planning.topology import Topology
 
 DRY_RUN_EDGE = 4  # voxels at the bottleneck
 DRY_RUN_BATCHES = (2, 8)
-DRY_RUN_LONG_EDGE = 6  # of the third dry run of networks with attention
+# Tokens along each axis, by dimensions, of the dry runs of networks with attention: so many that activations, and not
+# the many parameters with their optimiser, are what the peak holds.
+ATTENTION_EDGES = {2: (16, 24), 3: (6, 9)}
 
 
 class StepCost(Protocol):
@@ -110,7 +112,10 @@ class StepLine:
 
 def measure_line(measure: StepMeter, architecture: Architecture, recipe: Recipe, topology: Topology) -> StepLine:
     """Return the cost of a topology from two dry runs, on a patch that depends on the topology alone."""
-    patch = dry_run_patch(topology)
+    return _measure_at(measure, architecture, recipe, dry_run_patch(topology, DRY_RUN_EDGE))
+
+
+def _measure_at(measure: StepMeter, architecture: Architecture, recipe: Recipe, patch: tuple[int, ...]) -> StepLine:
     shape, voxels = as_shape(patch), math.prod(patch)
     small, large = (measure(architecture, recipe, shape, batch) for batch in DRY_RUN_BATCHES)
     first, second = (batch * voxels for batch in DRY_RUN_BATCHES)
@@ -138,9 +143,9 @@ def measure_curve(
         recipe: Of the step.
         topology: Its patch plays no part.
     """
-    near = replace(topology, patch=dry_run_patch(topology))
-    far = replace(topology, patch=dry_run_patch(topology, DRY_RUN_LONG_EDGE))
-    line = measure_line(measure, network(near), recipe, near)
+    edges = ATTENTION_EDGES[len(topology.patch)]
+    near, far = (replace(topology, patch=dry_run_patch(topology, edge)) for edge in edges)
+    line = _measure_at(measure, network(near), recipe, near.patch)
     shape, batch = as_shape(far.patch), DRY_RUN_BATCHES[0]
     step = measure(network(far), recipe, shape, batch)
     sizes = (near.voxels, far.voxels)
@@ -164,7 +169,7 @@ def _through(sizes: tuple[int, int], costs: tuple[float, float]) -> tuple[float,
     return costs[0] - square * sizes[0], square
 
 
-def dry_run_patch(topology: Topology, edge: int = DRY_RUN_EDGE) -> tuple[int, ...]:
+def dry_run_patch(topology: Topology, edge: int) -> tuple[int, ...]:
     """Return the patch of a dry run: `edge` voxels along each axis of the coarsest feature map."""
     return tuple(edge * unit for unit in topology.divisor)
 
