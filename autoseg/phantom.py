@@ -56,10 +56,10 @@ def write_phantom(folder: Path, *, cases: int = 12, unseen: int = 2, seed: int =
 
 def _grids(rng: np.random.Generator) -> tuple[Grid, Grid]:
     """Return the CT's grid and the MR's: other spacing, another field of view, a little shifted."""
-    ct = Grid(shape=(30, 60, 54), spacing_mm=(3.0, 1.6, 1.6), origin_mm=(-42.4, -47.2, -43.5))
+    ct = Grid(shape=(24, 48, 40), spacing_mm=(3.6, 2.0, 2.0), origin_mm=(-39.0, -47.0, -41.4))
     shift = rng.uniform(-3, 3, 3)
-    origin = (float(-45 + shift[0]), float(-50 + shift[1]), float(-46 + shift[2]))
-    mr = Grid(shape=(26, 50, 46), spacing_mm=(3.6, 2.0, 2.0), origin_mm=origin)
+    origin = (float(-42 + shift[0]), float(-49 + shift[1]), float(-44 + shift[2]))
+    mr = Grid(shape=(23, 44, 38), spacing_mm=(4.0, 2.3, 2.3), origin_mm=origin)
     return ct, mr
 
 

@@ -4,8 +4,8 @@ Arguments: those of `staged` (of `decoder_blocks` the last counts, because the d
 
     {"output_stride": 16,           no axis becomes shorter than by this; later strides become dilation
      "rates": [6, 12, 18],          voxels between the taps of the pyramid's convolutions
-     "width": 256,                  features of pyramid and decoder
-     "low_level_width": 48}         features that the decoder takes of the encoder's finer stage
+     "width": 256,                  features of pyramid and decoder; 8 times the first stage's
+     "low_level_width": 48}         features that the decoder takes of a finer stage; 1.5 times the first stage's
 """
 
 # B batch, C channel, K class, Z Y X voxel; 2D tensors lack Z
@@ -29,8 +29,9 @@ from autoseg.records.plan import Architecture
 OPTIONAL = ("output_stride", "rates", "width", "low_level_width")
 OUTPUT_STRIDE = 16
 RATES = (6, 12, 18)
-WIDTH = 256
-LOW_LEVEL_WIDTH = 48
+# In first-stage features; of 32 they make the published 256 and 48.
+WIDTH = 8
+LOW_LEVEL_WIDTH = 1.5
 # The decoder takes in the encoder's stage of a quarter of the resolution.
 LOW_LEVEL_STRIDE = 4
 
@@ -118,7 +119,7 @@ class DeepLab(nn.Module):
         self.deep_supervision = architecture.deep_supervision
         self.checkpointing = architecture.checkpointing
         features, kernels, steps = arguments.features, arguments.kernels, _steps(architecture, arguments)
-        width = number(architecture, "width", WIDTH)
+        width, _ = _widths(architecture, arguments)
         rates = counts(architecture, "rates") if "rates" in architecture.arguments else RATES
         self.low_level = _low_level(steps)
         self.stem = _layer(architecture.input_channels, features[0], kernel=kernels[0])
@@ -206,6 +207,13 @@ def _low_level(steps: Sequence[Step]) -> int:
     return len(steps) - 2
 
 
+def _widths(architecture: Architecture, arguments: Arguments) -> tuple[int, int]:
+    """Return the features of pyramid and decoder, and those that the decoder takes of the encoder's finer stage."""
+    first = arguments.features[0]
+    low = number(architecture, "low_level_width", max(1, int(LOW_LEVEL_WIDTH * first)))
+    return number(architecture, "width", WIDTH * first), low
+
+
 def _encoder_stage(arguments: Arguments, *, stage: int, step: Step) -> nn.Module:
     outputs, kernel = arguments.features[stage], arguments.kernels[stage]
     still = Step((1,) * len(kernel), step.rate)
@@ -215,10 +223,7 @@ def _encoder_stage(arguments: Arguments, *, stage: int, step: Step) -> nn.Module
 
 
 def _decoder(architecture: Architecture, arguments: Arguments, *, stage: int) -> Decoder:
-    width, low = (
-        number(architecture, "width", WIDTH),
-        number(architecture, "low_level_width", LOW_LEVEL_WIDTH),
-    )
+    width, low = _widths(architecture, arguments)
     kernel, count = arguments.kernels[stage], arguments.decoder_blocks[-1]
     inputs = (width + low, *[width] * (count - 1))
     return Decoder(

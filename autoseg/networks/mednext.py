@@ -13,7 +13,7 @@ Arguments: those of `staged`, and if wanted::
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 from torch import Tensor, nn
@@ -23,6 +23,10 @@ from autoseg.networks.arguments import counts, wrong
 from autoseg.networks.blocks import InstanceNorm, initialise, pointwise
 from autoseg.networks.staged import Arguments, StagedNetwork, choice, headed, number, read
 from autoseg.records.plan import Architecture
+
+_Layers = Mapping[int, Callable[..., nn.Module]]
+_CONVOLUTIONS: _Layers = MappingProxyType({2: nn.Conv2d, 3: nn.Conv3d})
+_TRANSPOSED: _Layers = MappingProxyType({2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d})
 
 OPTIONAL = ("size", "kernel", "expansion")
 # Table 1 of the paper: blocks and expansions of each stage, finest first; a decoder stage has its encoder stage's.
@@ -201,10 +205,6 @@ def _up(arguments: Arguments, *, stage: int, expansion: int) -> nn.Module:
         expansion=expansion,
         front=tuple(step - 1 for step in stride),
     )
-
-
-_CONVOLUTIONS = {2: nn.Conv2d, 3: nn.Conv3d}
-_TRANSPOSED = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 
 
 def _depthwise(channels: int, *, kernel: Sequence[int], stride: Sequence[int]) -> nn.Module:

@@ -177,8 +177,8 @@ def _encoder_stage(architecture: Architecture, arguments: Arguments, *, stage: i
 
 
 def _decoder(architecture: Architecture, arguments: Arguments) -> list[nn.Module]:
-    features, stages = arguments.features, []
-    below = 2 * features[-1]
+    features, below = arguments.features, 2 * arguments.features[-1]
+    stages: list[nn.Module] = []
     for stage, count in zip(range(len(features) - 2, -1, -1), arguments.decoder_blocks):
         shape, outputs = _shape(architecture, arguments, stage), features[stage + 1]
         inputs = below + features[stage]

@@ -37,8 +37,8 @@ class PreactivatedBlock(nn.Module):
         super().__init__()
         ones = (1,) * dimensions
         self.norm1 = norm(channels)
-        self.conv1 = convolution(dimensions, channels, channels, kernel=kernel, stride=ones, bias=False)
         self.norm2 = norm(channels)
+        self.conv1 = convolution(dimensions, channels, channels, kernel=kernel, stride=ones, bias=False)
         self.conv2 = convolution(dimensions, channels, channels, kernel=kernel, stride=ones, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:

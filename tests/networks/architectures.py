@@ -59,7 +59,10 @@ SMALLEST: dict[str, tuple[Architecture | None, Architecture | None]] = {
     "attention_unet": (small("attention_unet", 2), anisotropic("attention_unet")),
     "segresnet": (small("segresnet", 2), anisotropic("segresnet")),
     "mednext": (small("mednext", 2), anisotropic("mednext")),
-    "resunet_pp": (small("resunet_pp", 2), anisotropic("resunet_pp")),
+    "resunet_pp": (
+        small("resunet_pp", 2, more={"reduction": 2}),
+        anisotropic("resunet_pp", more={"reduction": 2, "rates": [2]}),
+    ),
     "deeplab_v3plus": (
         small("deeplab_v3plus", 2, more={"width": 8, "low_level_width": 4}),
         anisotropic("deeplab_v3plus", more={"width": 8, "low_level_width": 4}),

@@ -139,10 +139,11 @@ def test_weights_come_back_from_a_file(architecture: Architecture, tmp_path) -> 
 def test_one_image_is_learned_by_heart(architecture: Architecture) -> None:
     network = built(architecture)
     shape = tuple(max(8, size) for size in longer(architecture))
-    x = image(architecture, shape)
-    # Structure 1 is where the image is bright, 2 the far half of the rest.
-    truth = (x[:, 0] > 0.6).long()
-    truth[..., shape[-1] // 2 :][truth[..., shape[-1] // 2 :] == 0] = 2
+    # A bright near half, a dark quarter, and the rest.
+    truth = torch.zeros(1, *shape, dtype=torch.int64)
+    truth[..., : shape[-2] // 2, :] = 2
+    truth[..., : shape[-1] // 2] = 1
+    x = torch.tensor([0.0, 1.0, -1.0])[truth][:, None] + 0.2 * image(architecture, shape)
     structures = tuple(Structure(name=str(value), value=value, original=value) for value in (1, 2))
     loss = make_loss(QUICK, Labels(structures=structures), batch_dice=False)
     optimizer = make_optimizer(network, QUICK)
@@ -152,21 +153,20 @@ def test_one_image_is_learned_by_heart(architecture: Architecture) -> None:
         train_step(
             network, loss, optimizer, given, target, precision="float32", clip=12.0, dimensions=architecture.dimensions
         )
-        for _ in range(40)
+        for _ in range(35)
     ]
-    assert losses[-1] < losses[0] - 0.5 * (losses[0] + 1)  # Dice and cross-entropy end at -1
+    assert losses[-1] < 0.4 * losses[0]
 
 
 @every_network
-@pytest.mark.parametrize("checkpointing", [False, True])
-def test_a_step_is_counted_on_fake_tensors(architecture: Architecture, checkpointing: bool) -> None:
-    architecture = architecture.model_copy(update={"checkpointing": checkpointing})
-    patch = catalog.min_shape(architecture)
-    patch = tuple(size if size == 1 else 2 * size for size in patch)
-    cost, twice = (memory.measure_step(architecture, Recipe(), patch, batch) for batch in (1, 2))
+def test_a_step_is_counted_on_fake_tensors(architecture: Architecture) -> None:
+    patch = tuple(size if size == 1 else 2 * size for size in catalog.min_shape(architecture))
+    # Both ways through a stage are counted by turns, plain in 2D and recomputed in 3D.
+    counted = architecture.model_copy(update={"checkpointing": architecture.dimensions == 3})
+    cost, window = memory.measure_step(counted, Recipe(), patch, 2), memory.measure_window(counted, patch, 2)
     assert cost.parameters == sum(item.numel() for item in built(architecture).parameters())
     assert cost.peak_bytes > 3 * 4 * cost.parameters
-    assert 1.5 * cost.flops < twice.flops <= 2 * cost.flops
+    assert cost.flops > (2.5 if architecture.dimensions == 2 else 3.5) * window.flops
 
 
 @pytest.mark.slow

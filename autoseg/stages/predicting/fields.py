@@ -108,7 +108,7 @@ def _logits(image: np.ndarray, member: Member, case: str, options: Options) -> n
             torch.from_numpy(image),
             configuration.patch_shape,
             dimensions=configuration.dimensions,
-            mirror_axes=configuration.mirror_axes if options.mirror else (),
+            mirror_axes=_mirror_axes(configuration) if options.mirror else (),
             step_fraction=options.step_fraction,
             precision=options.precision,
             device=options.device,
@@ -116,6 +116,12 @@ def _logits(image: np.ndarray, member: Member, case: str, options: Options) -> n
     except UserError as error:
         raise error.in_case(case) from None
     return logits.numpy()
+
+
+def _mirror_axes(configuration: Configuration) -> tuple[int, ...]:
+    """Return the axes to average over: those that training flipped, for no network knows a flip it never saw."""
+    flipped = configuration.recipe.augmentation.mirror_probability > 0
+    return configuration.mirror_axes if flipped else ()
 
 
 def follow(label_map: LabelMap, passage: Passage) -> np.ndarray:

@@ -1,0 +1,65 @@
+"""Pictures are inline and the planes look as a radiologist expects."""
+
+from __future__ import annotations
+
+import base64
+import io
+
+import numpy as np
+from PIL import Image as Picture
+
+from autoseg.records.geometry import Grid
+from autoseg.records.volumes import LabelMap
+from autoseg.stages.reporting import figures
+
+
+def opened(inline: str) -> np.ndarray:
+    head, _, body = inline.partition(",")
+    assert head == "data:image/png;base64"
+    return np.asarray(Picture.open(io.BytesIO(base64.b64decode(body))).convert("RGB"))
+
+
+def test_an_overlay_draws_truth_and_prediction() -> None:
+    grid = Grid(shape=(12, 20, 20), spacing_mm=(2, 1, 1))
+    truth, found = np.zeros(grid.shape, np.uint8), np.zeros(grid.shape, np.uint8)
+    truth[4:8, 5:12, 5:12] = 1
+    found[4:8, 7:14, 5:12] = 1
+    image = np.zeros(grid.shape, np.float32)
+    empty = LabelMap(np.zeros_like(truth), grid)
+    both = opened(figures.overlay(image, LabelMap(truth, grid), LabelMap(found, grid)))
+    only_truth = opened(figures.overlay(image, LabelMap(truth, grid), empty))
+    blue = (both.astype(int) - [0x2F, 0x6F, 0xED]).__abs__().sum(-1) < 30
+    assert blue.any()
+    assert not ((only_truth.astype(int) - [0x2F, 0x6F, 0xED]).__abs__().sum(-1) < 30).any()
+
+
+def test_the_head_is_up() -> None:
+    array = np.zeros((4, 3, 3))
+    array[3] = 1  # the highest slice, +z
+    plane = figures._cut(array, 1, (0, 1, 1))
+    assert plane[0].all()
+    assert not plane[-1].any()
+
+
+def test_the_plane_with_most_of_the_structure_is_shown() -> None:
+    labels = np.zeros((5, 6, 7), np.uint8)
+    labels[3, 2:5, 1] = 1
+    labels[3, 4, 1:6] = 1
+    assert figures._centre(labels) == (3, 4, 1)
+    assert figures._centre(np.zeros((5, 6, 7), np.uint8)) == (2, 3, 3)
+
+
+def test_boxes_and_curves_survive_nan_and_inf_and_nothing() -> None:
+    assert opened(figures.boxes({"a": [0.5, float("nan")], "b": [float("inf")]}, title="Dice")).size
+    assert opened(figures.boxes({}, title="Dice")).size
+    assert opened(figures.curves({"run": [(1, 2.0, 0.1), (2, 1.0, 0.05)], "empty": []})).size
+
+
+def test_slices_of_2d_data_have_one_plane() -> None:
+    grid = Grid(shape=(1, 20, 20), spacing_mm=(1, 1, 1))
+    labels = LabelMap(np.ones(grid.shape, np.uint8), grid)
+    one = opened(figures.overlay(np.zeros(grid.shape), labels, labels))
+    grid = Grid(shape=(9, 20, 20), spacing_mm=(1, 1, 1))
+    labels = LabelMap(np.ones(grid.shape, np.uint8), grid)
+    three = opened(figures.overlay(np.zeros(grid.shape), labels, labels))
+    assert three.shape[1] > 2 * one.shape[1]
