@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -127,6 +128,7 @@ def plan_and_preprocess(
         console.as_json(made.model_dump(mode="json"))
         return
     _show_plan(made)
+    _show_forecast(pipeline.forecast(work, made, request) if dry_run else work.forecast(made.name))
     console.line("nothing was written" if dry_run else f"next: autoseg train -d {dataset}")
 
 
@@ -312,9 +314,21 @@ def status(
 
 
 @app.command()
-def explain(dataset: Name, plan: PlanName = "default", root: Root = None, json: Json = False) -> None:
+def explain(
+    dataset: Name,
+    plan: PlanName = "default",
+    compare: Annotated[
+        str | None, typer.Option(help="Only what another plan (name or file) decides otherwise.")
+    ] = None,
+    root: Root = None,
+    json: Json = False,
+) -> None:
     """Say why each number of a plan is what it is."""
-    made = _workspace(dataset, root).plan(plan)
+    work = _workspace(dataset, root)
+    made = work.plan(plan)
+    if compare is not None:
+        _show_differences(made, _other_plan(work, compare), json)
+        return
     if json:
         console.as_json([item.model_dump() for item in made.decisions])
         return
@@ -452,6 +466,35 @@ def _show_plan(plan: Any) -> None:
     columns = ("configuration", "patch z y x", "batch", "spacing mm", "memory GB", "parameters M", "share of the time")
     console.table(f"plan {plan.name} for {plan.device.name}, {plan.device.memory_gb:g} GB", columns, rows)
     console.line("every number has a reason: autoseg explain")
+
+
+def _show_forecast(found: Any) -> None:
+    rows = [
+        (item.configuration, f"{item.step_seconds:g}", item.steps, f"{item.fold_hours:g}", item.folds)
+        for item in found.configurations
+    ]
+    columns = ("configuration", "seconds a step", "steps", "hours a fold", "folds")
+    console.table(f"forecast: {found.lineup_hours:g} hours for the line-up", columns, rows)
+
+
+def _other_plan(work: Any, name: str) -> Any:
+    from autoseg.records.plan import Plan
+    from autoseg.workspace import read_record
+
+    if os.sep in name or name.endswith(".json"):
+        return read_record(Path(name).expanduser(), Plan, missing="Check the path.")
+    return work.plan(name)
+
+
+def _show_differences(first: Any, second: Any, json: bool) -> None:
+    from autoseg.stages import planning
+
+    found = planning.compare(first, second)
+    if json:
+        console.as_json([item.as_row() for item in found])
+        return
+    titles = [f"{plan.name} ({', '.join(plan.presets)}, {plan.device.memory_gb:g} GB)" for plan in (first, second)]
+    console.table("decided differently", ("what", *titles), [tuple(item.as_row().values()) for item in found])
 
 
 def _show_choice(choice: Any, json: bool) -> None:

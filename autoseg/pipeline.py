@@ -17,6 +17,7 @@ from autoseg.records.check import CheckReport
 from autoseg.records.dataset import Dataset, check_name
 from autoseg.records.errors import CasesFailed, DataError, UsageError, UserError
 from autoseg.records.fingerprint import Fingerprint
+from autoseg.records.forecast import Forecast
 from autoseg.records.labels import Labels
 from autoseg.records.plan import Configuration, Plan
 from autoseg.records.requests import PlanRequest, PredictRequest, TrainRequest
@@ -92,7 +93,7 @@ def make_plan(work: Workspace, request: PlanRequest, *, workers: int | None = No
         name=request.plan,
         corrections=dataset.corrections,
         minutes=request.minutes,
-        folds=sum(fold.name != "all" for fold in dataset.folds) or 1,
+        folds=_folds(dataset),
         version=__version__,
     )
     return plan.model_copy(update={"inputs_digest": _plan_inputs(fingerprint, request)})
@@ -105,8 +106,17 @@ def plan_and_preprocess(
     tell("fingerprint and plan", 0.0, None)
     plan = make_plan(work, request, workers=workers)
     write_record(work.plan_file(plan.name), plan)
+    write_record(work.forecast_file(plan.name), forecast(work, plan, request))
     preprocess(work, _lineup(plan), workers=workers, tell=tell)
     return plan
+
+
+def forecast(work: Workspace, plan: Plan, request: PlanRequest) -> Forecast:
+    """Return how long the plan's line-up takes on this device, its speed measured where the plan did not ask for it."""
+    speed = plan.device.flops_per_second
+    if speed <= 0:
+        speed = devices.find(request.device, request.memory_gb, calibrate=True).flops_per_second
+    return planning.forecast(plan, speed, folds=_folds(work.dataset()), minutes=request.minutes)
 
 
 def preprocess(
@@ -429,6 +439,10 @@ def _fingerprint(work: Workspace, dataset: Dataset, workers: int | None, *, writ
     return fingerprint
 
 
+def _folds(dataset: Dataset) -> int:
+    return sum(fold.name != "all" for fold in dataset.folds) or 1
+
+
 def _plan_inputs(fingerprint: Fingerprint, request: PlanRequest) -> str:
     presets = "+".join(planning.load_preset(name).digest() for name in request.presets)
     return "|".join((fingerprint.digest(), presets, str(request.memory_gb), str(request.minutes), __version__))
@@ -444,6 +458,7 @@ def _current_plan(work: Workspace, request: PlanRequest, workers: int | None, te
     tell("fingerprint and plan", 0.0, None)
     plan = make_plan(work, request, workers=workers)
     write_record(work.plan_file(plan.name), plan)
+    write_record(work.forecast_file(plan.name), forecast(work, plan, request))
     return plan
 
 

@@ -40,6 +40,7 @@ from typing import TypeVar
 from autoseg.records.dataset import Dataset, check_name
 from autoseg.records.errors import DataError, ResourceError, UsageError
 from autoseg.records.fingerprint import Fingerprint
+from autoseg.records.forecast import Forecast
 from autoseg.records.plan import Plan
 from autoseg.records.record import Record
 from autoseg.records.results import EnsembleChoice, Evaluation, ModelId
@@ -88,6 +89,10 @@ class Workspace:
     def plan_file(self, plan: str) -> Path:
         """Where a Plan lies."""
         return self.folder / "plans" / check_name(plan, what="plan name") / "plan.json"
+
+    def forecast_file(self, plan: str) -> Path:
+        """Where the Forecast of a plan lies: beside it."""
+        return self.plan_file(plan).with_name("forecast.json")
 
     def preprocessed(self, data_key: str) -> Path:
         """The folder of the cases that were preprocessed in one way."""
@@ -139,6 +144,15 @@ class Workspace:
         there = sorted(p.parent.name for p in (self.folder / "plans").glob("*/plan.json"))
         fix = f"There are: {', '.join(there)}." if there else f"Run `autoseg plan_and_preprocess -d {self.name}`."
         return read_record(self.plan_file(name), Plan, missing=fix)
+
+    def forecast(self, name: str = "default") -> Forecast:
+        """Return how long a plan takes.
+
+        Raises:
+            UsageError: It was not written yet.
+        """
+        fix = f"Run `autoseg plan_and_preprocess -d {self.name}` again."
+        return read_record(self.forecast_file(name), Forecast, missing=fix)
 
     def choice(self, plan: str = "default") -> EnsembleChoice:
         """Return the ensemble that was chosen for a plan.

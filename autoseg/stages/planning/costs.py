@@ -1,9 +1,10 @@
-"""What a training step costs: dry runs, remembered, and the straight line through two of them."""
+"""What a training step costs: dry runs, remembered, and the closed form through two or three of them."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from autoseg.records.geometry import Shape
@@ -13,6 +14,9 @@ from autoseg.stages.planning.topology import Topology
 
 DRY_RUN_EDGE = 4  # voxels at the bottleneck
 DRY_RUN_BATCHES = (2, 8)
+# Tokens along each axis, by dimensions, of the dry runs of networks with attention: so many that activations, and not
+# the many parameters with their optimiser, are what the peak holds.
+ATTENTION_EDGES = {2: (16, 24), 3: (6, 9)}
 
 
 class StepCost(Protocol):
@@ -77,12 +81,15 @@ def precision_of(recipe: Recipe, device: DeviceProfile) -> str:
 
 @dataclass(frozen=True)
 class StepLine:
-    """Peak and operations of a step, linear in voxels x batch, which holds for convolutional networks.
+    """Peak and operations of a step: a + batch x (b x n + c x n^2) for patches of n voxels.
+
+    c is 0 for convolutional networks; attention compares every token of a patch with every other.
 
     Attributes:
-        fixed_bytes, voxel_bytes: Peak of a step of n voxels (patch x batch) is `fixed_bytes + voxel_bytes * n`.
+        fixed_bytes, voxel_bytes: a and b of the peak.
         fixed_flops, voxel_flops: The same of its operations.
-        points: The two dry runs: (z, y, x, batch, bytes).
+        points: The dry runs: (z, y, x, batch, bytes).
+        square_bytes, square_flops: c of the peak and of the operations.
     """
 
     fixed_bytes: float
@@ -90,21 +97,26 @@ class StepLine:
     fixed_flops: float
     voxel_flops: float
     points: tuple[tuple[int, int, int, int, int], ...]
+    square_bytes: float = 0.0
+    square_flops: float = 0.0
 
     def largest_batch(self, voxels: int, budget_bytes: float) -> int:
         """Return how many patches of `voxels` fit into `budget_bytes`."""
-        return int(max(0.0, budget_bytes - self.fixed_bytes) // (self.voxel_bytes * voxels))
+        sample = self.voxel_bytes * voxels + self.square_bytes * voxels**2
+        return int(max(0.0, budget_bytes - self.fixed_bytes) // sample)
 
-    def flops(self, voxels: int) -> float:
-        """Return the operations of a step over `voxels` (patch x batch)."""
-        return self.fixed_flops + self.voxel_flops * voxels
+    def flops(self, voxels: int, batch: int = 1) -> float:
+        """Return the operations of a step over `batch` patches of `voxels` each."""
+        return self.fixed_flops + batch * (self.voxel_flops * voxels + self.square_flops * voxels**2)
 
 
 def measure_line(measure: StepMeter, architecture: Architecture, recipe: Recipe, topology: Topology) -> StepLine:
     """Return the cost of a topology from two dry runs, on a patch that depends on the topology alone."""
-    patch = tuple(DRY_RUN_EDGE * unit for unit in topology.divisor)
-    voxels = Topology(patch, topology.strides, topology.kernels).voxels
-    shape = as_shape(patch)
+    return _measure_at(measure, architecture, recipe, dry_run_patch(topology, DRY_RUN_EDGE))
+
+
+def _measure_at(measure: StepMeter, architecture: Architecture, recipe: Recipe, patch: tuple[int, ...]) -> StepLine:
+    shape, voxels = as_shape(patch), math.prod(patch)
     small, large = (measure(architecture, recipe, shape, batch) for batch in DRY_RUN_BATCHES)
     first, second = (batch * voxels for batch in DRY_RUN_BATCHES)
     voxel_bytes = max(1e-6, (large.peak_bytes - small.peak_bytes) / (second - first))
@@ -118,6 +130,48 @@ def measure_line(measure: StepMeter, architecture: Architecture, recipe: Recipe,
             (*shape, batch, step.peak_bytes) for batch, step in zip(DRY_RUN_BATCHES, (small, large), strict=True)
         ),
     )
+
+
+def measure_curve(
+    measure: StepMeter, network: Callable[[Topology], Architecture], recipe: Recipe, topology: Topology
+) -> StepLine:
+    """Return the cost of a topology with attention from three dry runs, the third on a larger patch.
+
+    Args:
+        measure: One step.
+        network: The architecture of a topology; a network may hold the shape of its patch.
+        recipe: Of the step.
+        topology: Its patch plays no part.
+    """
+    edges = ATTENTION_EDGES[len(topology.patch)]
+    near, far = (replace(topology, patch=dry_run_patch(topology, edge)) for edge in edges)
+    line = _measure_at(measure, network(near), recipe, near.patch)
+    shape, batch = as_shape(far.patch), DRY_RUN_BATCHES[0]
+    step = measure(network(far), recipe, shape, batch)
+    sizes = (near.voxels, far.voxels)
+    linear, square = _through(sizes, (line.voxel_bytes, (step.peak_bytes - line.fixed_bytes) / batch / far.voxels))
+    slope, curve = _through(sizes, (line.voxel_flops, (step.flops - line.fixed_flops) / batch / far.voxels))
+    return replace(
+        line,
+        voxel_bytes=max(1e-6, linear),
+        square_bytes=square,
+        voxel_flops=max(0.0, slope),
+        square_flops=curve,
+        points=(*line.points, (*shape, batch, step.peak_bytes)),
+    )
+
+
+def _through(sizes: tuple[int, int], costs: tuple[float, float]) -> tuple[float, float]:
+    """Return b and c of b + c n from the cost a voxel at two sizes; a cost that falls is taken as even, the higher."""
+    square = (costs[1] - costs[0]) / (sizes[1] - sizes[0])
+    if square <= 0:
+        return max(costs), 0.0
+    return costs[0] - square * sizes[0], square
+
+
+def dry_run_patch(topology: Topology, edge: int) -> tuple[int, ...]:
+    """Return the patch of a dry run: `edge` voxels along each axis of the coarsest feature map."""
+    return tuple(edge * unit for unit in topology.divisor)
 
 
 def estimate(line: StepLine, step: StepCost, patch_shape: Shape, batch_size: int) -> MemoryEstimate:

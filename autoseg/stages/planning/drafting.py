@@ -13,12 +13,12 @@ from autoseg.records.geometry import Triple
 from autoseg.records.labels import Labels
 from autoseg.records.plan import Configuration, Decision, Normalization, Preset, Previous
 from autoseg.stages.planning import rules
-from autoseg.stages.planning.fitting import Fit, Machine, Wanted, expected, fit
+from autoseg.stages.planning.fitting import expected, fit
 from autoseg.stages.planning.frame import Frame
-from autoseg.stages.planning.networks import architecture
+from autoseg.stages.planning.networks import architecture, explained, family, rule_of_shape
 from autoseg.stages.planning.reasons import Reasoned, gigabytes, words
+from autoseg.stages.planning.wanted import FLOOR, Fit, Machine, Wanted
 
-LOW_RESOLUTION_BELOW = 0.25
 LOW_RESOLUTION_STEP = 1.03
 LOW_RESOLUTION_COARSE = 2.0
 LOW_RESOLUTION_WORTHWHILE = 2.0
@@ -58,7 +58,8 @@ def wanted(subject: Subject, spacing_mm: Triple, *, flat: bool, cascade: bool = 
         spacing_mm=spacing_mm[start:],
         median_shape=frame.shape_at(spacing_mm)[start:],
         dataset_voxels=frame.dataset_voxels(spacing_mm),
-        max_stages=preset.network.max_stages,
+        kind=family(preset.network.kind),
+        shape=rule_of_shape(preset.network, spacing_mm[start:]),
         planning=preset.planning.model_copy(update={"patch_shape": by_hand}),
         recipe=preset.recipe,
         network=lambda topology: architecture(
@@ -150,28 +151,21 @@ def _batch_dice(subject: Subject, kind: str, has_low_resolution: bool) -> Reason
     )
 
 
-def _of_fit(fitted: Fit) -> dict[str, Reasoned]:
-    arguments, memory = fitted.architecture.arguments, fitted.memory
-    halvings = words(fitted.topology.divisor)
-    return {
+def _of_fit(fitted: Fit) -> dict[str, Reasoned[Any]]:
+    memory = fitted.memory
+    told: dict[str, Reasoned[Any]] = {
         "patch_shape": Reasoned(fitted.patch_shape, fitted.because_patch),
         "batch_size": Reasoned(fitted.batch_size, fitted.because_batch),
-        "architecture.strides": Reasoned(
-            words(arguments["strides"]),
-            "each axis is halved while its feature map has 8 voxels or more and its spacing is less than twice the"
-            f" finest; the patch is a multiple of {halvings}",
-        ),
-        "architecture.kernels": Reasoned(
-            words(arguments["kernels"]), "3 along an axis once its spacing is less than twice the finest, 1 before"
-        ),
-        "architecture.features": Reasoned(
-            words(arguments["features"]), "of the first stage by preset, doubled from stage to stage up to its bound"
-        ),
-        "memory.peak_bytes": Reasoned(
-            gigabytes(memory.peak_bytes),
-            f"dry run of one training step of {memory.parameters:,} parameters: {memory.step_flops / 1e9:.3g} GFLOP",
-        ),
     }
+    for argument, because in explained(fitted.architecture, fitted.topology).items():
+        told[f"architecture.{argument}"] = Reasoned(words(fitted.architecture.arguments[argument]), because)
+    if fitted.because_sparing:
+        told["architecture.checkpointing"] = Reasoned(True, fitted.because_sparing)
+    told["memory.peak_bytes"] = Reasoned(
+        gigabytes(memory.peak_bytes),
+        f"dry run of one training step of {memory.parameters:,} parameters: {memory.step_flops / 1e9:.3g} GFLOP",
+    )
+    return told
 
 
 def _kinds(normalizations: Sequence[Normalization]) -> str:
@@ -197,13 +191,12 @@ def low_resolution(subject: Subject, machine: Machine) -> Reasoned[Triple | None
     spacing = frame.spacing_mm.value
     median_voxels = voxels = math.prod(frame.median_shape.value)
     covered = first = expected(wanted(subject, spacing, flat=False), machine).voxels / voxels
-    while covered < LOW_RESOLUTION_BELOW:
+    while covered < FLOOR:
         spacing = _coarser(spacing)
         voxels = math.prod(frame.shape_at(spacing))
-        covered = expected(wanted(subject, spacing, flat=False), machine).voxels / voxels
-    seen = (
-        f"the full-resolution patch covers {min(first, 1):.0%} of the median image (limit {LOW_RESOLUTION_BELOW:.0%})"
-    )
+        # A low resolution is there to need no recomputing.
+        covered = expected(wanted(subject, spacing, flat=False), machine, sparing=False).voxels / voxels
+    seen = f"the full-resolution patch covers {min(first, 1):.0%} of the median image (limit {FLOOR:.0%})"
     if spacing == frame.spacing_mm.value:
         return Reasoned(None, seen)
     if median_voxels / voxels < LOW_RESOLUTION_WORTHWHILE:

@@ -39,6 +39,15 @@ def elements(architecture: Architecture, topology: Topology) -> int:
     return int(total + architecture.output_channels * topology.voxels)
 
 
+def kept(architecture: Architecture, topology: Topology) -> int:
+    """Return elements that one sample of a U-Net holds even where activations are recomputed.
+
+    In the backward pass of the finest decoder stage: the skip with what comes from below, and one output.
+    """
+    arguments: dict = architecture.arguments  # type: ignore[assignment]
+    return int(3 * arguments["features"][0] * topology.voxels)
+
+
 def capacity(architecture: Architecture, topology: Topology, *, limits: tuple[float, float], memory_gb: float) -> float:
     """Return how large a batch nnU-Net would plan; below 2 (exact) the patch is too large, from 2 on a whole number.
 

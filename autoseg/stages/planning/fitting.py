@@ -3,113 +3,49 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import NoReturn
 
 from autoseg.records.errors import ResourceError
-from autoseg.records.geometry import Shape
-from autoseg.records.machine import DeviceProfile
-from autoseg.records.plan import Architecture, MemoryEstimate, PlanningPreset, Recipe
+from autoseg.records.plan import Architecture, MemoryEstimate
 from autoseg.stages.planning import elements
-from autoseg.stages.planning.clock import Clock
-from autoseg.stages.planning.costs import StepLine, StepMeter, as_shape, estimate, measure_line
+from autoseg.stages.planning.costs import StepLine, as_shape, estimate, measure_curve, measure_line
 from autoseg.stages.planning.reasons import gigabytes, words
-from autoseg.stages.planning.topology import Numbers, Topology, design, shrinking
+from autoseg.stages.planning.topology import Topology
+from autoseg.stages.planning.wanted import FLOOR, Fit, Machine, Wanted
 
 LEAST_ELEMENT_BYTES = 2
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What is to be fitted: one configuration before its patch is known.
-
-    Attributes:
-        spacing_mm: 2 or 3 numbers, network axes.
-        median_shape: The same axes.
-        dataset_voxels: Of all cases at this spacing.
-        max_stages: Of the preset.
-        planning: Of the preset, with `patch_shape` in network axes.
-        recipe: Of the step that is measured.
-        network: The architecture of a topology.
-    """
-
-    spacing_mm: Numbers
-    median_shape: Numbers
-    dataset_voxels: float
-    max_stages: int
-    planning: PlanningPreset
-    recipe: Recipe
-    network: Callable[[Topology], Architecture]
-
-    @property
-    def least_batch(self) -> int:
-        """The patch shrinks until this batch fits."""
-        return self.planning.batch_size or self.planning.min_batch
-
-    @property
-    def dimensions(self) -> int:
-        """2 or 3."""
-        return len(self.spacing_mm)
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What a step must fit: the device's memory, and the time of a run where there is a budget.
-
-    Attributes:
-        device: Memory and speed.
-        measure: Dry runs, remembered.
-        clock: None where no budget is given.
-    """
-
-    device: DeviceProfile
-    measure: StepMeter
-    clock: Clock | None = None
-
-    @property
-    def budget_bytes(self) -> float:
-        """What one step may hold."""
-        return self.device.budget_bytes()
-
-
-@dataclass(frozen=True)
-class Fit:
-    """A patch, a batch and the network for it; `because_patch` and `because_batch` say why."""
-
-    topology: Topology
-    architecture: Architecture
-    batch_size: int
-    memory: MemoryEstimate
-    because_patch: str
-    because_batch: str
-
-    @property
-    def patch_shape(self) -> Shape:
-        """(z, y, x), z = 1 in 2D."""
-        return as_shape(self.topology.patch)
 
 
 def fit(wanted: Wanted, machine: Machine) -> Fit:
     """Return the largest patch, and for it the largest batch, whose measured step fits memory and time.
 
-    Two dry runs a topology give memory and operations as straight lines; a third verifies what was chosen, and where
-    it does not hold, batch and then patch shrink on.
+    Two or three dry runs a topology give memory and operations in closed form; one more verifies what was chosen, and
+    where it does not hold, batch and then patch shrink on. Where the patch would see less than a quarter of the median
+    image, or nothing fits, activations are recomputed rather than kept, as far as the quarter asks.
 
     Raises:
         ResourceError: Not even the smallest patch fits.
     """
     if wanted.planning.patch_shape is not None:
         return _fit_by_hand(wanted, machine)
-    tried: list[Topology] = []
-    for room in _rooms(wanted, machine, tried):
-        found = _verified(wanted, machine, room, tried)
-        if found is not None:
-            return found
-    raise _nothing_fits(wanted, machine, tried)
+    plain, tried = _search(wanted, machine, wanted.candidates())
+    if not _asks_to_spare(wanted, plain.topology if plain else None):
+        return plain if plain else _refuse(wanted, machine, tried)
+    spared, tried_again = _search(replace(wanted, sparing=True), machine, _worth_sparing(wanted, plain))
+    if spared is not None:
+        return replace(spared, because_sparing=_why_sparing(wanted, plain))
+    return plain if plain else _refuse(wanted, machine, tried_again)
 
 
-def expected(wanted: Wanted, machine: Machine) -> Topology:
-    """Return the patch that `fit` would choose, by the straight lines alone, without a dry run to verify it.
+def expected(wanted: Wanted, machine: Machine, *, sparing: bool = True) -> Topology:
+    """Return the patch that `fit` would choose, by the closed form alone, without a dry run to verify it.
+
+    Args:
+        wanted: What is to be fitted.
+        machine: What it must fit.
+        sparing: Whether recomputing may win a larger patch; where nothing fits otherwise, it may anyway.
 
     Raises:
         ResourceError: Not even the smallest patch fits.
@@ -117,20 +53,67 @@ def expected(wanted: Wanted, machine: Machine) -> Topology:
     if wanted.planning.patch_shape is not None:
         return _by_hand(wanted)
     tried: list[Topology] = []
-    for room in _rooms(wanted, machine, tried):
-        return room.topology
-    raise _nothing_fits(wanted, machine, tried)
+    plain = next(_rooms(wanted, machine, wanted.candidates(), tried), None)
+    if plain is not None and not (sparing and _asks_to_spare(wanted, plain.topology)):
+        return plain.topology
+    if plain is None and not _asks_to_spare(wanted, None):
+        return _refuse(wanted, machine, tried)
+    candidates = _worth_sparing(wanted, plain)
+    spared = next(_rooms(replace(wanted, sparing=True), machine, candidates, tried), None) or plain
+    return spared.topology if spared else _refuse(wanted, machine, tried)
 
 
-def _rooms(wanted: Wanted, machine: Machine, tried: list[Topology]) -> Iterator[_Room]:
+def _search(wanted: Wanted, machine: Machine, candidates: Iterable[Topology]) -> tuple[Fit | None, list[Topology]]:
+    """Return the first candidate whose verified step fits, and all that were looked at."""
+    tried: list[Topology] = []
+    for room in _rooms(wanted, machine, candidates, tried):
+        found = _verified(wanted, machine, room, tried)
+        if found is not None:
+            return found, tried
+    return None, tried
+
+
+def _rooms(wanted: Wanted, machine: Machine, candidates: Iterable[Topology], tried: list[Topology]) -> Iterator[_Room]:
     """Yield the patches that fit memory and time, largest first, noting in `tried` all that were looked at."""
-    for topology in shrinking(wanted.spacing_mm, wanted.median_shape, max_stages=wanted.max_stages):
+    for topology in candidates:
         tried.append(topology)
         if _hopeless(wanted, machine, topology):
             continue
         room = _room(wanted, machine, topology)
         if room.batch >= wanted.least_batch and room.quick_enough:
             yield room
+
+
+def _asks_to_spare(wanted: Wanted, plain: Topology | None) -> bool:
+    if wanted.planning.conformance is not None:
+        return False
+    return plain is None or plain.voxels < wanted.floor_voxels
+
+
+def _worth_sparing(wanted: Wanted, plain: _Room | Fit | None) -> list[Topology]:
+    """Return the candidates larger than what fits without, none larger than the quarter asks for.
+
+    Recomputing buys no more than that: so more memory, which needs no recomputing, never plans a smaller patch.
+    """
+    everything = list(wanted.candidates())
+    reaching = [topology.voxels for topology in everything if topology.voxels >= wanted.floor_voxels]
+    most = min(reaching, default=math.inf)
+    least = plain.topology.voxels if plain else 0
+    return [topology for topology in everything if least < topology.voxels <= most]
+
+
+def _why_sparing(wanted: Wanted, plain: Fit | None) -> str:
+    if plain is None:
+        return f"kept activations leave no room for a batch of {wanted.least_batch} of any patch"
+    share = plain.topology.voxels / math.prod(wanted.median_shape)
+    return (
+        f"kept activations leave room for a patch of {words(plain.patch_shape)} only, {share:.0%} of the median image"
+        f" (wanted {FLOOR:.0%}); recomputing them takes about a third more time a step"
+    )
+
+
+def _refuse(wanted: Wanted, machine: Machine, tried: list[Topology]) -> NoReturn:
+    raise _nothing_fits(wanted, machine, tried)
 
 
 def _nothing_fits(wanted: Wanted, machine: Machine, tried: list[Topology]) -> ResourceError:
@@ -144,10 +127,11 @@ def _nothing_fits(wanted: Wanted, machine: Machine, tried: list[Topology]) -> Re
 
 
 def _hopeless(wanted: Wanted, machine: Machine, topology: Topology) -> bool:
-    if wanted.planning.conformance is not None:
+    if wanted.planning.conformance is not None or not wanted.kind.convolutional:
         return False
     # Every convolution's output is kept for the backward pass in two bytes or more: no dry run needed to refuse it.
-    count = elements.elements(wanted.network(topology), topology)
+    architecture = wanted.architecture(topology)
+    count = elements.kept(architecture, topology) if wanted.sparing else elements.elements(architecture, topology)
     return count * LEAST_ELEMENT_BYTES * wanted.least_batch > machine.budget_bytes
 
 
@@ -161,8 +145,11 @@ class _Room:
 
 
 def _room(wanted: Wanted, machine: Machine, topology: Topology) -> _Room:
-    architecture = wanted.network(topology)
-    line = measure_line(machine.measure, architecture, wanted.recipe, topology)
+    architecture = wanted.architecture(topology)
+    if wanted.kind.attention:
+        line = measure_curve(machine.measure, wanted.architecture, wanted.recipe, topology)
+    else:
+        line = measure_line(machine.measure, architecture, wanted.recipe, topology)
     limits = wanted.planning.conformance
     if limits is not None:
         batch: float = elements.capacity(architecture, topology, limits=limits, memory_gb=machine.device.memory_gb)
@@ -170,30 +157,29 @@ def _room(wanted: Wanted, machine: Machine, topology: Topology) -> _Room:
         batch = line.largest_batch(topology.voxels, machine.budget_bytes)
     quick = True
     if machine.clock is not None:
-        quick = machine.clock.allows(line.flops(topology.voxels * wanted.least_batch))
+        quick = machine.clock.allows(line.flops(topology.voxels, wanted.least_batch))
     return _Room(topology, architecture, line, batch, quick)
 
 
 def _verified(wanted: Wanted, machine: Machine, room: _Room, tried: list[Topology]) -> Fit | None:
     batch, because = _batch(wanted, machine, room)
     shape = as_shape(room.topology.patch)
-    for size in _shrinking_batches(batch, wanted.least_batch):
+    size = batch
+    while True:
         step = machine.measure(room.architecture, wanted.recipe, shape, size)
-        fits = step.peak_bytes <= machine.budget_bytes or wanted.planning.conformance is not None
-        if fits:
-            if size < batch:
-                because += f"; the dry run asked for fewer than {batch}"
-            memory = estimate(room.line, step, shape, size)
-            why = _why_patch(wanted, machine, tried, memory)
-            return Fit(room.topology, room.architecture, size, memory, why, because)
-    return None
-
-
-def _shrinking_batches(batch: int, least: int) -> Iterator[int]:
-    while batch > least:
-        yield batch
-        batch = max(least, min(batch - 1, math.floor(batch * 0.95)))
-    yield batch
+        if step.peak_bytes <= machine.budget_bytes or wanted.planning.conformance is not None:
+            break
+        if size <= wanted.least_batch:
+            return None
+        # As many as fit if each takes what each took here.
+        each = max(1.0, (step.peak_bytes - room.line.fixed_bytes) / size)
+        fitting = int((machine.budget_bytes - room.line.fixed_bytes) / each)
+        size = max(wanted.least_batch, min(size - 1, fitting))
+    if size < batch:
+        because += f"; the dry run asked for fewer than {batch}"
+    memory = estimate(room.line, step, shape, size)
+    why = _why_patch(wanted, machine, tried, memory)
+    return Fit(room.topology, room.architecture, size, memory, why, because)
 
 
 def _batch(wanted: Wanted, machine: Machine, room: _Room) -> tuple[int, str]:
@@ -209,12 +195,14 @@ def _batch(wanted: Wanted, machine: Machine, room: _Room) -> tuple[int, str]:
     ]
     batch, because = min(limits, key=lambda limit: limit[0])
     batch = max(batch, planning.min_batch)
+    if wanted.sparing:
+        batch, because = wanted.least_batch, "activations are recomputed for the sake of the patch, not of the batch"
     if machine.clock is None:
         return batch, because
     return machine.clock.shorten(
         batch,
         because,
-        step_flops=lambda size: room.line.flops(voxels * size),
+        step_flops=lambda size: room.line.flops(voxels, size),
         min_batch=planning.min_batch,
         dimensions=wanted.dimensions,
     )
@@ -235,17 +223,27 @@ def _why_patch(wanted: Wanted, machine: Machine, tried: list[Topology], memory: 
 
 def _fit_by_hand(wanted: Wanted, machine: Machine) -> Fit:
     topology = _by_hand(wanted)
+    found = _measured_by_hand(wanted, machine, topology)
+    if found.memory.peak_bytes <= machine.budget_bytes or wanted.planning.conformance is not None:
+        return found
+    spared = _measured_by_hand(replace(wanted, sparing=True), machine, topology)
+    if spared.memory.peak_bytes <= machine.budget_bytes:
+        why = f"kept activations of the patch set by hand would take {gigabytes(found.memory.peak_bytes)}"
+        return replace(spared, because_sparing=why)
+    return found
+
+
+def _measured_by_hand(wanted: Wanted, machine: Machine, topology: Topology) -> Fit:
     room = _room(wanted, machine, topology)
     batch, because = _batch(wanted, machine, room)
     shape = as_shape(topology.patch)
     step = machine.measure(room.architecture, wanted.recipe, shape, batch)
     memory = estimate(room.line, step, shape, batch)
-    why = f"set by hand in the preset, padded to what the network can halve; a step takes {gigabytes(step.peak_bytes)}"
+    why = f"set by hand in the preset, padded to what the network can divide; a step takes {gigabytes(step.peak_bytes)}"
     if step.peak_bytes > machine.budget_bytes:
         why += f", more than the {gigabytes(machine.budget_bytes)} that one step may hold"
     return Fit(topology, room.architecture, batch, memory, why, because)
 
 
 def _by_hand(wanted: Wanted) -> Topology:
-    size = (wanted.planning.patch_shape or ())[-wanted.dimensions :]
-    return design(wanted.spacing_mm, size, max_stages=wanted.max_stages)
+    return wanted.shape((wanted.planning.patch_shape or ())[-wanted.dimensions :])

@@ -16,10 +16,10 @@ from autoseg.stages.planning import lineup
 from autoseg.stages.planning.clock import Clock, run_clock
 from autoseg.stages.planning.costs import Cost, meter
 from autoseg.stages.planning.drafting import Draft, Subject, draft, low_resolution
-from autoseg.stages.planning.fitting import Machine
 from autoseg.stages.planning.frame import survey
 from autoseg.stages.planning.lineup import Situation
 from autoseg.stages.planning.reasons import Reasoned, listed
+from autoseg.stages.planning.wanted import Machine
 
 STEPS_OF_A_FULL_RECIPE: int = ShortBudget.model_fields["steps_below"].default
 

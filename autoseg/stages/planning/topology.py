@@ -1,10 +1,11 @@
-"""How a patch shape and a U-Net's strides and kernels follow from one another, axis by axis."""
+"""How a patch shape and a network's strides and kernels follow from one another, axis by axis."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 FIRST_VOXELS_3D = 256**3
 FIRST_PIXELS_2D = 2048**2
@@ -38,6 +39,10 @@ class Topology:
     def voxels(self) -> int:
         """Voxels of the patch."""
         return math.prod(self.patch)
+
+
+Rule = Callable[[Sequence[int]], Topology]
+"""Voxels wanted along each axis -> the network for about so many, and the patch padded to what it divides."""
 
 
 def first_patch(spacing_mm: Numbers, median_shape: Numbers) -> Sizes:
@@ -95,6 +100,33 @@ def design(spacing_mm: Numbers, size: Sequence[int], *, max_stages: int = 0) -> 
     return Topology(patch=patch, strides=tuple(strides), kernels=tuple(kernels))
 
 
+def pyramid(spacing_mm: Numbers, size: Sequence[int], *, halvings: int, least: int = 1) -> Topology:
+    """Return the network that halves the finest axis `halvings` times, and a coarser one less often.
+
+    An axis that is r times coarser is halved log2(r) times less, to the nearest whole number, and joins late: what is
+    left of every axis then covers about equal mm. The divisor is a token's edge in a vision transformer.
+
+    Args:
+        spacing_mm: 2 or 3 numbers.
+        size: Voxels wanted along each axis; an axis that is too short for its halvings is halved less.
+        halvings: Of the finest axis; 4 give tokens of 16 voxels.
+        least: Voxels that are left of every axis that is halved.
+    """
+    finest = min(spacing_mm)
+    skipped = [round(math.log2(spacing / finest)) for spacing in spacing_mm]
+    short = [max(0, halvings - int(math.log2(max(1.0, voxels / least)))) for voxels in size]
+    waits = [min(halvings, max(pair)) for pair in zip(skipped, short, strict=True)]
+    if min(waits) > 0:
+        waits = [wait - min(waits) for wait in waits]
+    steps = [tuple(1 if step < wait else 2 for wait in waits) for step in range(halvings)]
+    kernels = [tuple(1 if step < wait else 3 for wait in waits) for step in range(halvings)]
+    units = [2 ** (halvings - wait) for wait in waits]
+    patch = tuple(
+        unit * max(least if unit > 1 else 1, math.ceil(voxels / unit)) for voxels, unit in zip(size, units, strict=True)
+    )
+    return Topology(patch, strides=((1,) * len(waits), *steps), kernels=(*kernels, (3,) * len(waits)))
+
+
 def _axes_to_halve(spacing: Sequence[float], size: Sequence[int]) -> list[int]:
     long_enough = [axis for axis, voxels in enumerate(size) if voxels >= 2 * MIN_FEATURE_MAP]
     if not long_enough:
@@ -106,13 +138,22 @@ def _axes_to_halve(spacing: Sequence[float], size: Sequence[int]) -> list[int]:
     return halved
 
 
-def shrinking(spacing_mm: Numbers, median_shape: Numbers, *, max_stages: int = 0) -> Iterator[Topology]:
+def shrinking(
+    spacing_mm: Numbers, median_shape: Numbers, *, max_stages: int = 0, rule: Rule | None = None
+) -> Iterator[Topology]:
     """Yield the patches to try, each with fewer voxels than the one before, until no axis can shrink.
 
     The axis that covers most of the median image gives way, by its divisor. The order does not depend on the memory,
     so more memory stops earlier and never at a smaller patch.
+
+    Args:
+        spacing_mm: 2 or 3 numbers.
+        median_shape: Of the cases at that spacing.
+        max_stages: Of a U-Net; does not count where a rule is given.
+        rule: How a size becomes a network; None for a U-Net's `design`.
     """
-    topology = design(spacing_mm, first_patch(spacing_mm, median_shape), max_stages=max_stages)
+    shape = rule or partial(design, spacing_mm, max_stages=max_stages)
+    topology = shape(first_patch(spacing_mm, median_shape))
     least, stalled = math.inf, 0
     while stalled < 2 * len(median_shape):
         stalled += 1
@@ -123,9 +164,8 @@ def shrinking(spacing_mm: Numbers, median_shape: Numbers, *, max_stages: int = 0
         if axis is None:
             return
         # The shorter axis may pool less often, and then it can give way in finer steps.
-        finer = design(spacing_mm, _less(topology.patch, axis, topology.divisor[axis]), max_stages=max_stages)
-        smaller = _less(topology.patch, axis, finer.divisor[axis])
-        topology = design(spacing_mm, smaller, max_stages=max_stages)
+        finer = shape(_less(topology.patch, axis, topology.divisor[axis]))
+        topology = shape(_less(topology.patch, axis, finer.divisor[axis]))
 
 
 def _axis_to_shrink(topology: Topology, median_shape: Numbers) -> int | None:

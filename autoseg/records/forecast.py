@@ -1,0 +1,42 @@
+"""How long a plan will take: times differ from machine to machine, so they lie beside the plan and not in it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from autoseg.records.record import Record
+
+
+class ConfigurationForecast(Record):
+    """What training one configuration takes.
+
+    Attributes:
+        configuration: Its name.
+        step_seconds: One training step at the planned patch and batch.
+        steps: Of one fold: the full recipe's, or those that a budget has time for.
+        fold_hours: Training of one fold.
+        folds: Runs of the configuration.
+    """
+
+    configuration: str
+    step_seconds: float
+    steps: int
+    fold_hours: float
+    folds: int
+
+
+class Forecast(Record):
+    """The time that a plan's line-up takes on its device.
+
+    Attributes:
+        flops_per_second: Speed of the device that this was computed with.
+        configurations: Of the line-up, in its order.
+        lineup_hours: All folds of all of them, one after the other.
+    """
+
+    schema_version: Literal[1] = 1
+    plan: str
+    device: str
+    flops_per_second: float
+    configurations: tuple[ConfigurationForecast, ...]
+    lineup_hours: float

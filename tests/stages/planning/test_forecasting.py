@@ -1,0 +1,55 @@
+import pytest
+
+from autoseg.stages.planning import compare, forecast, make_plan
+from tests.stages.planning.examples import device, hanseg_like, hippocampus_like, linear_cost, preset
+
+PLAN = make_plan(hippocampus_like(), [preset()], device(), cost=linear_cost)
+
+
+def test_seconds_and_hours_follow_from_operations_and_speed():
+    found = forecast(PLAN, 1e13, folds=5)
+    item, entry = PLAN.configuration("unet_3d"), found.configurations[0]
+    assert entry.configuration == "unet_3d"
+    assert entry.step_seconds == pytest.approx(item.memory.step_flops / 1e13, rel=0.05)
+    assert entry.steps == 250_000
+    assert entry.fold_hours == pytest.approx(entry.step_seconds * 250_000 / 3600, rel=0.1)
+    assert found.lineup_hours == pytest.approx(5 * sum(one.fold_hours for one in found.configurations), rel=0.1)
+
+
+def test_a_budget_bounds_the_steps():
+    found = forecast(PLAN, 1e12, folds=5, minutes=60)
+    assert found.lineup_hours == pytest.approx(0.9, rel=0.1)
+
+
+def test_the_forecast_is_no_part_of_the_plan():
+    assert forecast(PLAN, 1e12) != forecast(PLAN, 2e12)
+    assert "step_seconds" not in PLAN.to_json()
+
+
+def test_equal_plans_differ_in_nothing():
+    assert compare(PLAN, PLAN) == ()
+
+
+def test_only_what_differs_is_shown_with_both_reasons():
+    more = make_plan(hanseg_like(), [preset()], device(24), cost=linear_cost)
+    less = make_plan(hanseg_like(), [preset()], device(8), cost=linear_cost)
+    found = {item.what: item for item in compare(less, more)}
+    assert "unet_3d.patch_shape" in found
+    assert "unet_3d.axis_order" not in found
+    row = found["unet_3d.patch_shape"].as_row()
+    assert row["first"] != row["second"]
+    assert row["first"].startswith(f"{found['unet_3d.patch_shape'].first.value}: ")
+
+
+def test_two_presets_are_matched_by_configuration():
+    other = make_plan(hippocampus_like(), [preset("wide")], device(24), cost=linear_cost)
+    for item in compare(PLAN, other):
+        assert not item.what.startswith(("unet", "wide"))
+    assert compare(PLAN, make_plan(hippocampus_like(), [preset("wide")], device(), cost=linear_cost)) == ()
+
+
+def test_a_decision_of_one_plan_alone_is_shown():
+    cascade = make_plan(hanseg_like(), [preset()], device(4), cost=linear_cost)
+    found = {item.what: item for item in compare(PLAN, cascade)}
+    assert found["unet_3d_cascade.patch_shape"].first is None
+    assert found["unet_3d_cascade.patch_shape"].as_row()["first"] == "-"
