@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from autoseg import console
-from autoseg.records.errors import INTERRUPTED, UsageError, UserError
+from autoseg import console, views, words
+from autoseg.records.errors import INTERRUPTED, UserError
 
 if TYPE_CHECKING:
     from autoseg.workspace import Workspace
@@ -61,11 +61,11 @@ def import_(
     options = importing.ImportOptions(
         groups=groups,
         splits=splits,
-        test_cases=_lines(test) if test else (),
+        test_cases=words.lines(test) if test else (),
         skip=tuple(skip or ()),
         folds=folds,
         register=tuple(register or ()),
-        fill_nan=_fill(nan),
+        fill_nan=words.filling(nan),
         resample_labels=resample_labels,
     )
     work = _workspace(name, root)
@@ -127,8 +127,8 @@ def plan_and_preprocess(
     if json:
         console.as_json(made.model_dump(mode="json"))
         return
-    _show_plan(made)
-    _show_forecast(pipeline.forecast(work, made, request) if dry_run else work.forecast(made.name))
+    views.plan(made)
+    views.forecast(pipeline.forecast(work, made, request) if dry_run else work.forecast(made.name))
     console.line("nothing was written" if dry_run else f"next: autoseg train -d {dataset}")
 
 
@@ -152,20 +152,21 @@ def train(
     """Train the line-up, predict the held-out cases, and score them. Run it again to resume."""
     from autoseg import pipeline
     from autoseg.records.requests import TrainRequest
+    from autoseg.stages.training import runs
 
     request = TrainRequest(
         plan=plan,
-        folds=parse_folds(folds),
+        folds=words.folds(folds),
         configurations=tuple(configuration or ()),
         variant=variant,
         seed=seed,
-        settings=_settings(set_ or []),
+        settings=words.settings(set_ or []),
         minutes=minutes,
         device=device,
     )
     work = _workspace(dataset, root)
     if dry_run:
-        wanted = [model.key() for model in pipeline.models(work, work.plan(plan), request)]
+        wanted = [model.key() for model in runs.models(work.dataset(), work.plan(plan), request)]
         console.as_json({"models": wanted}) if json else console.line("\n".join(["would train:", *wanted]))
         return
     with console.progress(silent=json) as tell:
@@ -194,7 +195,7 @@ def ensemble(
         return
     with console.progress(silent=json) as tell:
         choice = pipeline.ensemble(work, plan, tell=tell)
-    _show_choice(choice, json)
+    views.choice(choice, json=json)
 
 
 @app.command()
@@ -245,7 +246,7 @@ def evaluate(
     if json:
         console.as_json(evaluation.model_dump(mode="json"))
         return
-    _show_scores(f"{len(evaluation.scores)} cases, mean Dice {evaluation.mean_dice():.4f}", summaries)
+    views.scores(f"{len(evaluation.scores)} cases, mean Dice {evaluation.mean_dice():.4f}", summaries)
 
 
 @app.command()
@@ -288,7 +289,7 @@ def run(
         return
     with console.progress(silent=json) as tell:
         choice = pipeline.run(work, request, workers=workers, tell=tell)
-    _show_choice(choice, json)
+    views.choice(choice, json=json)
     if not json:
         console.line(f"report: {work.report_file(plan)}")
 
@@ -327,7 +328,7 @@ def explain(
     work = _workspace(dataset, root)
     made = work.plan(plan)
     if compare is not None:
-        _show_differences(made, _other_plan(work, compare), json)
+        views.differences(made, _other_plan(work, compare), json=json)
         return
     if json:
         console.as_json([item.model_dump() for item in made.decisions])
@@ -356,28 +357,28 @@ def demo(
     json: Json = False,
 ) -> None:
     """Write small phantom heads in the layout of HaN-Seg and do everything with them, from import to report."""
-    from autoseg import pipeline
+    from autoseg.demo import demo as whole_way
 
     with console.progress(silent=json) as tell:
-        result = pipeline.demo(folder, minutes, tell=tell)
+        result = whole_way(folder, minutes, tell=tell)
     if json:
         console.as_json(result.as_json())
         return
-    _show_scores(f"unseen cases: mean Dice {result.evaluation.mean_dice():.3f}", result.summaries)
+    views.scores(f"unseen cases: mean Dice {result.evaluation.mean_dice():.3f}", result.summaries)
     console.line(f"report: {result.report}")
 
 
 def main() -> None:
     """Run the command line and exit with its code: 0 done, 2 usage, 3 data, 4 some failed, 5 resources, 130 stopped."""
-    words = sys.argv[1:]
-    debug = "--debug" in words
+    typed = sys.argv[1:]
+    debug = "--debug" in typed
     console.start_logging(debug=debug)
     try:
-        app(args=[word for word in words if word != "--debug"], standalone_mode=True)
+        app(args=[word for word in typed if word != "--debug"], standalone_mode=True)
     except UserError as error:
         if debug:
             raise
-        console.failure(error, json_output="--json" in words)
+        console.failure(error, json_output="--json" in typed)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, SystemExit) as end:
         # Typer turns Ctrl-C into an exit without a word.
@@ -385,55 +386,6 @@ def main() -> None:
             raise
         console.stopped()
         sys.exit(INTERRUPTED)
-
-
-def parse_folds(text: str) -> tuple[str, ...]:
-    """Return the folds that `0..4`, `0,2` or `all` means, in order and without repetition; none for "".
-
-    Raises:
-        UsageError: The text is none of these.
-    """
-    folds: list[str] = []
-    for part in filter(None, text.replace(" ", "").split(",")):
-        first, dots, last = part.partition("..")
-        if part == "all":
-            folds.append(part)
-        elif first.isdigit() and (last.isdigit() if dots else True) and len(part) < 20:
-            folds += [str(number) for number in range(int(first), int(last or first) + 1)]
-        else:
-            raise UsageError(f"-f {text!r} names no folds", fix="Write 0..4, 0,2 or all.", code="bad_folds")
-    return tuple(dict.fromkeys(folds))
-
-
-def _settings(words: list[str]) -> dict[str, str]:
-    pairs = {}
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals or not key:
-            raise UsageError(f"--set {word!r} is no change", fix="Write --set key=value.", code="bad_setting")
-        pairs[key] = value
-    return pairs
-
-
-def _fill(text: str | None) -> Any:
-    if text is None:
-        return None
-    value = text.removeprefix("fill=")
-    if value == "min":
-        return value
-    try:
-        return float(value)
-    except ValueError:
-        raise UsageError(f"--nan {text!r} is no filling", fix="Write --nan fill=min or --nan fill=0.") from None
-
-
-def _lines(file: Path) -> tuple[str, ...]:
-    try:
-        return tuple(line.strip() for line in file.read_text().splitlines() if line.strip())
-    except OSError as error:
-        raise UsageError(
-            f"cannot be read: {error.strerror}", file=file, fix="Give a file with a case id a line."
-        ) from None
 
 
 def _workspace(dataset: str, root: str | None) -> Workspace:
@@ -449,34 +401,6 @@ def _plan_request(plan: str, preset: str, memory_gb: float | None, minutes: floa
     return PlanRequest(plan=plan, presets=presets, memory_gb=memory_gb, minutes=minutes, device=device)
 
 
-def _show_plan(plan: Any) -> None:
-    shares = {entry.configuration: entry.share for entry in plan.lineup}
-    rows = [
-        (
-            item.name,
-            " x ".join(str(size) for size in item.patch_shape),
-            item.batch_size,
-            " x ".join("own" if mm is None else f"{mm:.3g}" for mm in item.spacing_mm),
-            f"{item.memory.peak_bytes / 2**30:.2f}",
-            f"{item.memory.parameters / 1e6:.1f}",
-            f"{shares[item.name]:.0%}" if item.name in shares else "-",
-        )
-        for item in plan.configurations
-    ]
-    columns = ("configuration", "patch z y x", "batch", "spacing mm", "memory GB", "parameters M", "share of the time")
-    console.table(f"plan {plan.name} for {plan.device.name}, {plan.device.memory_gb:g} GB", columns, rows)
-    console.line("every number has a reason: autoseg explain")
-
-
-def _show_forecast(found: Any) -> None:
-    rows = [
-        (item.configuration, f"{item.step_seconds:g}", item.steps, f"{item.fold_hours:g}", item.folds)
-        for item in found.configurations
-    ]
-    columns = ("configuration", "seconds a step", "steps", "hours a fold", "folds")
-    console.table(f"forecast: {found.lineup_hours:g} hours for the line-up", columns, rows)
-
-
 def _other_plan(work: Any, name: str) -> Any:
     from autoseg.records.plan import Plan
     from autoseg.workspace import read_record
@@ -484,48 +408,6 @@ def _other_plan(work: Any, name: str) -> Any:
     if os.sep in name or name.endswith(".json"):
         return read_record(Path(name).expanduser(), Plan, missing="Check the path.")
     return work.plan(name)
-
-
-def _show_differences(first: Any, second: Any, json: bool) -> None:
-    from autoseg.stages import planning
-
-    found = planning.compare(first, second)
-    if json:
-        console.as_json([item.as_row() for item in found])
-        return
-    titles = [f"{plan.name} ({', '.join(plan.presets)}, {plan.device.memory_gb:g} GB)" for plan in (first, second)]
-    console.table("decided differently", ("what", *titles), [tuple(item.as_row().values()) for item in found])
-
-
-def _show_choice(choice: Any, json: bool) -> None:
-    if json:
-        console.as_json(choice.model_dump(mode="json"))
-        return
-    rows = [
-        ("*" if item.chosen else "", ", ".join(item.members), f"{item.mean_dice:.4f}", item.because)
-        for item in choice.candidates
-    ]
-    console.table("candidates on held-out cases", ("", "members", "mean Dice", "because"), rows)
-    for step in choice.postprocessing:
-        console.line(f"post-processing: {step.kind} for {step.structure}")
-    for note in choice.notes:
-        console.line(f"note: {note}")
-    members = ", ".join(f"{name} ({share:.2f})" for name, share in zip(choice.members, choice.weights, strict=True))
-    console.line(f"chosen: {members}; pooled out-of-fold mean Dice {choice.mean_dice:.4f}")
-
-
-def _show_scores(title: str, summaries: Any) -> None:
-    rows = [
-        (
-            item.structure,
-            item.count,
-            f"{item.dice_mean:.3f}",
-            f"{item.hd95_mm_median:.2f}",
-            f"{item.surface_dice_mean:.3f}",
-        )
-        for item in summaries
-    ]
-    console.table(title, ("structure", "cases", "Dice", "HD95 mm", "surface Dice"), rows)
 
 
 if __name__ == "__main__":

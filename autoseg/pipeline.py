@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from autoseg import __version__
+from autoseg import __version__, upkeep
 from autoseg.compute import devices
 from autoseg.images import files
 from autoseg.images.cases import read_image
-from autoseg.phantom import write_phantom
 from autoseg.records.check import CheckReport
-from autoseg.records.dataset import Dataset, check_name
-from autoseg.records.errors import CasesFailed, DataError, UsageError, UserError
-from autoseg.records.fingerprint import Fingerprint
+from autoseg.records.dataset import Dataset
+from autoseg.records.errors import CasesFailed, DataError, UserError
 from autoseg.records.forecast import Forecast
 from autoseg.records.labels import Labels
 from autoseg.records.plan import Configuration, Plan
@@ -27,7 +23,6 @@ from autoseg.stages import (
     checking,
     ensembling,
     evaluating,
-    fingerprinting,
     importing,
     planning,
     predicting,
@@ -38,6 +33,7 @@ from autoseg.stages import (
 from autoseg.stages.ensembling.out_of_fold import OutOfFold
 from autoseg.stages.evaluating.truths import score_case, truth
 from autoseg.stages.importing.scans import find_scans
+from autoseg.stages.training import runs
 from autoseg.workspace import Workspace, check_writable, locked, read_record, remove_left_overs, write_record
 
 log = logging.getLogger("autoseg")
@@ -48,19 +44,6 @@ Tell = Callable[[str, float, float | None], None]
 
 def quiet(what: str, done: float, seconds_left: float | None) -> None:
     """Tell nobody."""
-
-
-@dataclass(frozen=True)
-class DemoResult:
-    """What a demo ends with: the scores of the unseen heads, and where the report lies."""
-
-    evaluation: Evaluation
-    summaries: tuple[evaluating.StructureSummary, ...]
-    report: Path
-
-    def as_json(self) -> dict[str, object]:
-        """Return plain JSON."""
-        return {"report": str(self.report), "evaluation": self.evaluation.model_dump(mode="json")}
 
 
 def import_dataset(
@@ -83,7 +66,7 @@ def check(work: Workspace, *, workers: int | None = None) -> CheckReport:
 def make_plan(work: Workspace, request: PlanRequest, *, workers: int | None = None, write: bool = True) -> Plan:
     """Measure the data set and plan; keeps the fingerprint (unless `write` is off), but not the plan."""
     dataset = work.dataset()
-    fingerprint = _fingerprint(work, dataset, workers, write=write)
+    fingerprint = upkeep.fingerprint(work, dataset, workers, write=write)
     device = devices.find(request.device, request.memory_gb, calibrate=request.minutes is not None)
     presets = [planning.load_preset(name) for name in request.presets]
     plan = planning.make_plan(
@@ -96,7 +79,7 @@ def make_plan(work: Workspace, request: PlanRequest, *, workers: int | None = No
         folds=_folds(dataset),
         version=__version__,
     )
-    return plan.model_copy(update={"inputs_digest": _plan_inputs(fingerprint, request)})
+    return plan.model_copy(update={"inputs_digest": upkeep.plan_inputs(fingerprint, request)})
 
 
 def plan_and_preprocess(
@@ -137,45 +120,10 @@ def preprocess(
         raise CasesFailed(f"{len(failures)} of {len(dataset.cases)} cases could not be preprocessed", failures)
 
 
-def models(work: Workspace, plan: Plan, request: TrainRequest) -> tuple[ModelId, ...]:
-    """Return the models that a request means: fold by fold, each configuration of the line-up.
-
-    Raises:
-        UsageError: A fold or a configuration does not exist.
-        DataError: The variant is no safe name.
-    """
-    dataset = work.dataset()
-    check_name(request.variant, what="variant")
-    folds = request.folds or tuple(fold.name for fold in dataset.folds if fold.name != "all") or ("all",)
-    names = request.configurations or tuple(entry.configuration for entry in plan.lineup)
-    for fold in folds:
-        dataset.fold(fold)
-    chosen = [plan.configuration(name).name for name in names]
-    if request.settings and request.variant == "base":
-        raise UsageError(
-            "--set trains another model beside what is there, and that needs a name",
-            fix="Add --variant NAME.",
-            code="variant_needed",
-        )
-    # A cascade's second stage needs the first in every fold, so configurations are the outer loop.
-    return tuple(
-        ModelId(
-            dataset=work.name,
-            plan=plan.name,
-            configuration=name,
-            variant=request.variant,
-            seed=request.seed,
-            fold=fold,
-        )
-        for name in chosen
-        for fold in folds
-    )
-
-
 def train(work: Workspace, request: TrainRequest, *, tell: Tell = quiet) -> tuple[Evaluation, ...]:
     """Bring the preprocessed cases up to date, fit each model, predict its held-out cases, and score them."""
     plan = work.plan(request.plan)
-    wanted = models(work, plan, request)
+    wanted = runs.models(work.dataset(), plan, request)
     # Else a case that has changed, or was damaged, would be trained on as it was.
     preprocess(work, [plan.configuration(model.configuration) for model in wanted], tell=tell)
     return _train(work, plan, wanted, request, tell)
@@ -186,7 +134,7 @@ def _train(
 ) -> tuple[Evaluation, ...]:
     evaluations = []
     for number, model in enumerate(wanted):
-        budget = run_budget_seconds(plan, model.configuration, wanted, request.minutes)
+        budget = runs.budget_seconds(plan, model.configuration, wanted, request.minutes)
         where = f"[{number + 1}/{len(wanted)}] {model.key()}"
 
         def progress(now: training.Progress, where: str = where, number: int = number) -> None:
@@ -236,7 +184,7 @@ def predict_held_out(
     trained = read_record(folder / "model.json", TrainedModel, missing="Train the model first.")
     if (folder / "evaluation.json").exists():
         known = work.evaluation(model)
-        if known.inputs_digest == trained.weights_sha256 and not _held_out_changed(work, plan, model):
+        if known.inputs_digest == trained.weights_sha256 and not upkeep.held_out_changed(work, plan, model):
             return known
     options = _options(folder, PredictRequest(device=device))
     member = predicting.load_member([folder], device=options.device)
@@ -370,9 +318,9 @@ def run(work: Workspace, request: PlanRequest, *, workers: int | None = None, te
     plan = _current_plan(work, request, workers, tell)
     preprocess(work, _lineup(plan), workers=workers, tell=tell)
     training_request = TrainRequest(plan=plan.name, minutes=request.minutes, device=request.device)
-    wanted = models(work, plan, training_request)
+    wanted = runs.models(work.dataset(), plan, training_request)
     for model in wanted:
-        _set_stale_aside(work, plan, model)
+        upkeep.set_stale_aside(work, plan, model)
     _train(work, plan, wanted, training_request, tell)
     choice = ensemble(work, plan.name, tell=tell)
     report(work, plan.name, tell=tell)
@@ -387,72 +335,24 @@ def steps_left(work: Workspace, request: PlanRequest) -> list[str]:
         return [*steps, "fingerprint and plan", "preprocess", "train the line-up", "choose the ensemble", "report"]
     plan = work.plan(request.plan)
     trained = {model.key() for model in work.trained(plan.name)}
-    wanted = models(work, plan, TrainRequest(plan=plan.name))
+    wanted = runs.models(work.dataset(), plan, TrainRequest(plan=plan.name))
     steps += [f"train {model.key()}" for model in wanted if model.key() not in trained]
     return [*steps, "choose the ensemble", "report"]
-
-
-def demo(folder: Path, minutes: float, *, tell: Tell = quiet) -> DemoResult:
-    """Write phantom heads, do everything with them, and score two heads that took no part."""
-    tell("write phantom heads", 0.0, None)
-    data = folder / "phantom"
-    if not (data / "unseen_truth").exists():
-        write_phantom(data)
-    work = Workspace.locate("HaNSeg", folder / "autoseg_data")
-    import_dataset(data, work, importing.ImportOptions())
-    run(work, PlanRequest(presets=("demo",), minutes=minutes), tell=tell)
-    predict(work, data / "unseen", folder / "predictions", PredictRequest(), tell=tell)
-    labels = work.dataset().labels
-    evaluation, summaries = evaluate(
-        folder / "predictions", data / "unseen_truth", labels, folder / "predictions" / "scores.csv"
-    )
-    return DemoResult(evaluation, tuple(summaries), work.report_file("default").resolve())
-
-
-def run_budget_seconds(
-    plan: Plan, configuration: str, wanted: Sequence[ModelId], minutes: float | None
-) -> float | None:
-    """Return the seconds that one run may train, a tenth kept for its held-out cases; None without a budget."""
-    if minutes is None:
-        return None
-    shares = {entry.configuration: entry.share for entry in plan.lineup}
-    total = sum(shares.get(model.configuration, 1.0) for model in wanted)
-    return minutes * 60 * 0.9 * shares.get(configuration, 1.0) / total
 
 
 def _lineup(plan: Plan) -> list[Configuration]:
     return [plan.configuration(entry.configuration) for entry in plan.lineup]
 
 
-def _fingerprint(work: Workspace, dataset: Dataset, workers: int | None, *, write: bool = True) -> Fingerprint:
-    if work.fingerprint_file.exists() and not _changed_since(dataset, work.fingerprint_file):
-        try:
-            known = work.fingerprint()
-        except DataError as error:
-            log.warning("%s Measuring again.", error)
-        else:
-            if known.dataset_digest == dataset.digest():
-                return known
-    fingerprint = fingerprinting.measure(dataset, workers=workers)
-    if write:
-        write_record(work.fingerprint_file, fingerprint)
-    return fingerprint
-
-
 def _folds(dataset: Dataset) -> int:
     return sum(fold.name != "all" for fold in dataset.folds) or 1
 
 
-def _plan_inputs(fingerprint: Fingerprint, request: PlanRequest) -> str:
-    presets = "+".join(planning.load_preset(name).digest() for name in request.presets)
-    return "|".join((fingerprint.digest(), presets, str(request.memory_gb), str(request.minutes), __version__))
-
-
 def _current_plan(work: Workspace, request: PlanRequest, workers: int | None, tell: Tell) -> Plan:
-    fingerprint = _fingerprint(work, work.dataset(), workers)
+    fingerprint = upkeep.fingerprint(work, work.dataset(), workers)
     if work.plan_file(request.plan).exists():
         known = work.plan(request.plan)
-        if known.inputs_digest == _plan_inputs(fingerprint, request):
+        if known.inputs_digest == upkeep.plan_inputs(fingerprint, request):
             return known
         log.warning("The data, a preset or the budget has changed: planning again.")
     tell("fingerprint and plan", 0.0, None)
@@ -470,7 +370,7 @@ def _checked(work: Workspace, workers: int | None) -> None:
     """
     dataset = work.dataset()
     report = None
-    if work.check_file.exists() and not _changed_since(dataset, work.check_file):
+    if work.check_file.exists() and not upkeep.changed_since(dataset, work.check_file):
         known = read_record(work.check_file, CheckReport)
         report = known if known.dataset_digest == dataset.digest() else None
     report = report or check(work, workers=workers)
@@ -484,48 +384,6 @@ def _checked(work: Workspace, workers: int | None) -> None:
             fix=f"{first.fix} `autoseg check -d {work.name}` lists all of them.",
             code="check_failed",
         )
-
-
-def _set_stale_aside(work: Workspace, plan: Plan, model: ModelId) -> None:
-    """Move a run of another plan or of other cases out of the way, so that nothing trained is ever overwritten."""
-    folder, configuration = work.model(model), plan.configuration(model.configuration)
-    if not (folder / "run.json").exists():
-        return
-    record = read_record(folder / "run.json", RunRecord)
-    ids = work.dataset().fold(model.fold).training
-    cases = preprocessing.cases_digest(work.preprocessed(configuration.data_key), ids)
-    if (record.configuration_digest, record.cases_digest) == (configuration.digest(), cases):
-        return
-    other = "under another plan" if record.configuration_digest != configuration.digest() else "on other cases"
-    aside = folder.with_name(f"stale_{record.digest()}_{folder.name}")
-    log.warning("%s was trained %s; kept as %s", model.key(), other, aside)
-    with locked(folder):  # a run that is still going on is not moved away under its feet
-        folder.rename(aside)
-    (aside / "lock").unlink(missing_ok=True)
-
-
-def _changed_since(dataset: Dataset, record: Path) -> bool:
-    """Return whether a file of a training case has changed, or come here, after a record about it was written."""
-    written = record.stat().st_mtime_ns
-    paths = {path for case in dataset.cases for path in case.files()}
-    # The time of the inode's change sees a file that was replaced by an older one as well.
-    times = (max(found.st_mtime_ns, found.st_ctime_ns) for path in paths if (found := _status(Path(path))))
-    return any(time > written for time in times)
-
-
-def _held_out_changed(work: Workspace, plan: Plan, model: ModelId) -> bool:
-    """Return whether a held-out case was preprocessed again after the model's scores were written."""
-    written = (work.model(model) / "evaluation.json").stat().st_mtime_ns
-    folder = work.preprocessed(plan.configuration(model.configuration).data_key)
-    markers = (_status(folder / f"{id}.json") for id in work.dataset().fold(model.fold).held_out)
-    return any(marker.st_mtime_ns > written for marker in markers if marker)
-
-
-def _status(path: Path) -> os.stat_result | None:
-    try:
-        return path.stat()
-    except OSError:
-        return None  # whoever reads the file says so
 
 
 def _options(folder: Path, request: PredictRequest) -> predicting.Options:

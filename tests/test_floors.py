@@ -64,7 +64,7 @@ def allowed(importer: tuple[str, ...], imported: tuple[str, ...]) -> bool:
         if imported[0] != "stages" or len(imported) < 2 or len(importer) < 2:
             return imported[0] == "stages"
         return STAGES.index(imported[1]) <= STAGES.index(importer[1])
-    if importer[0] in {"pipeline", "overview"}:
+    if importer[0] in {"pipeline", "overview", "upkeep", "demo"}:
         return imported[0] not in {"cli", "console"}
     return True
 

@@ -14,11 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from autoseg import pipeline
+from autoseg import pipeline, upkeep
 from autoseg.records.fingerprint import Fingerprint
 from autoseg.records.plan import Plan
 from autoseg.records.requests import PlanRequest, TrainRequest
 from autoseg.stages import planning
+from autoseg.stages.training import runs
 from autoseg.workspace import Workspace
 from tests.command_line import child, done, environment, typed
 from tests.conftest import WholeWay, measure_little
@@ -231,16 +232,16 @@ sys.stdout.write(made.to_json())
 class TestModels:
     def test_configurations_are_the_outer_loop(self, whole_way: WholeWay) -> None:
         work = Workspace.locate("Knot", whole_way.root)
-        keys = [model.key() for model in pipeline.models(work, work.plan(), TrainRequest())]
+        keys = [model.key() for model in runs.models(work.dataset(), work.plan(), TrainRequest())]
         assert [key.split("/")[1] + key[-1] for key in keys] == ["smoke_3d0", "smoke_3d1", "smoke_2d0", "smoke_2d1"]
 
     def test_a_budget_is_shared_by_the_lineup(self, whole_way: WholeWay) -> None:
         work = Workspace.locate("Knot", whole_way.root)
-        wanted = pipeline.models(work, work.plan(), TrainRequest())
-        budgets = [pipeline.run_budget_seconds(work.plan(), m.configuration, wanted, 10.0) for m in wanted]
+        wanted = runs.models(work.dataset(), work.plan(), TrainRequest())
+        budgets = [runs.budget_seconds(work.plan(), m.configuration, wanted, 10.0) for m in wanted]
         assert all(budgets)
         assert sum(filter(None, budgets)) == pytest.approx(0.9 * 600)
-        assert pipeline.run_budget_seconds(work.plan(), "smoke_2d", wanted, None) is None
+        assert runs.budget_seconds(work.plan(), "smoke_2d", wanted, None) is None
 
     def test_what_run_would_do(self, whole_way: WholeWay, tmp_path: Path) -> None:
         before_training(whole_way, tmp_path / "w")
@@ -254,6 +255,6 @@ class TestChanges:
         dataset = Workspace.locate("Knot", whole_way.root).dataset()
         record = tmp_path / "record.json"
         record.write_text("{}")
-        assert not pipeline._changed_since(dataset, record)
+        assert not upkeep.changed_since(dataset, record)
         os.utime(record, (time.time() - 86400,) * 2)
-        assert pipeline._changed_since(dataset, record)
+        assert upkeep.changed_since(dataset, record)

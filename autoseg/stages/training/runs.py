@@ -1,0 +1,54 @@
+"""Which runs a request means, and how much time each of them has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from autoseg.records.dataset import Dataset, check_name
+from autoseg.records.errors import UsageError
+from autoseg.records.plan import Plan
+from autoseg.records.requests import TrainRequest
+from autoseg.records.results import ModelId
+
+
+def models(dataset: Dataset, plan: Plan, request: TrainRequest) -> tuple[ModelId, ...]:
+    """Return the models that a request means: fold by fold, each configuration of the line-up.
+
+    Raises:
+        UsageError: A fold or a configuration does not exist.
+        DataError: The variant is no safe name.
+    """
+    check_name(request.variant, what="variant")
+    folds = request.folds or tuple(fold.name for fold in dataset.folds if fold.name != "all") or ("all",)
+    names = request.configurations or tuple(entry.configuration for entry in plan.lineup)
+    for fold in folds:
+        dataset.fold(fold)
+    chosen = [plan.configuration(name).name for name in names]
+    if request.settings and request.variant == "base":
+        raise UsageError(
+            "--set trains another model beside what is there, and that needs a name",
+            fix="Add --variant NAME.",
+            code="variant_needed",
+        )
+    # A cascade's second stage needs the first in every fold, so configurations are the outer loop.
+    return tuple(
+        ModelId(
+            dataset=dataset.name,
+            plan=plan.name,
+            configuration=name,
+            variant=request.variant,
+            seed=request.seed,
+            fold=fold,
+        )
+        for name in chosen
+        for fold in folds
+    )
+
+
+def budget_seconds(plan: Plan, configuration: str, wanted: Sequence[ModelId], minutes: float | None) -> float | None:
+    """Return the seconds that one run may train, a tenth kept for its held-out cases; None without a budget."""
+    if minutes is None:
+        return None
+    shares = {entry.configuration: entry.share for entry in plan.lineup}
+    total = sum(shares.get(model.configuration, 1.0) for model in wanted)
+    return minutes * 60 * 0.9 * shares.get(configuration, 1.0) / total

@@ -1,0 +1,83 @@
+"""What is still true of what was written before, and what has to be done again."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+from autoseg import __version__
+from autoseg.records.dataset import Dataset
+from autoseg.records.errors import DataError
+from autoseg.records.fingerprint import Fingerprint
+from autoseg.records.plan import Plan
+from autoseg.records.requests import PlanRequest
+from autoseg.records.results import ModelId, RunRecord
+from autoseg.stages import fingerprinting, planning, preprocessing
+from autoseg.workspace import Workspace, locked, read_record, write_record
+
+log = logging.getLogger("autoseg")
+
+
+def fingerprint(work: Workspace, dataset: Dataset, workers: int | None, *, write: bool = True) -> Fingerprint:
+    """Return the fingerprint that is kept, measured again where the data set or a file of it has changed."""
+    if work.fingerprint_file.exists() and not changed_since(dataset, work.fingerprint_file):
+        try:
+            known = work.fingerprint()
+        except DataError as error:
+            log.warning("%s Measuring again.", error)
+        else:
+            if known.dataset_digest == dataset.digest():
+                return known
+    measured = fingerprinting.measure(dataset, workers=workers)
+    if write:
+        write_record(work.fingerprint_file, measured)
+    return measured
+
+
+def plan_inputs(measured: Fingerprint, request: PlanRequest) -> str:
+    """Return what a plan follows from, to know when to plan again."""
+    presets = "+".join(planning.load_preset(name).digest() for name in request.presets)
+    return "|".join((measured.digest(), presets, str(request.memory_gb), str(request.minutes), __version__))
+
+
+def set_stale_aside(work: Workspace, plan: Plan, model: ModelId) -> None:
+    """Move a run of another plan or of other cases out of the way, so that nothing trained is ever overwritten."""
+    folder, configuration = work.model(model), plan.configuration(model.configuration)
+    if not (folder / "run.json").exists():
+        return
+    record = read_record(folder / "run.json", RunRecord)
+    ids = work.dataset().fold(model.fold).training
+    cases = preprocessing.cases_digest(work.preprocessed(configuration.data_key), ids)
+    if (record.configuration_digest, record.cases_digest) == (configuration.digest(), cases):
+        return
+    other = "under another plan" if record.configuration_digest != configuration.digest() else "on other cases"
+    aside = folder.with_name(f"stale_{record.digest()}_{folder.name}")
+    log.warning("%s was trained %s; kept as %s", model.key(), other, aside)
+    with locked(folder):  # a run that is still going on is not moved away under its feet
+        folder.rename(aside)
+    (aside / "lock").unlink(missing_ok=True)
+
+
+def changed_since(dataset: Dataset, record: Path) -> bool:
+    """Return whether a file of a training case has changed, or come here, after a record about it was written."""
+    written = record.stat().st_mtime_ns
+    paths = {path for case in dataset.cases for path in case.files()}
+    # The time of the inode's change sees a file that was replaced by an older one as well.
+    times = (max(found.st_mtime_ns, found.st_ctime_ns) for path in paths if (found := _status(Path(path))))
+    return any(time > written for time in times)
+
+
+def held_out_changed(work: Workspace, plan: Plan, model: ModelId) -> bool:
+    """Return whether a held-out case was preprocessed again after the model's scores were written."""
+    written = (work.model(model) / "evaluation.json").stat().st_mtime_ns
+    folder = work.preprocessed(plan.configuration(model.configuration).data_key)
+    markers = (_status(folder / f"{id}.json") for id in work.dataset().fold(model.fold).held_out)
+    return any(marker.st_mtime_ns > written for marker in markers if marker)
+
+
+def _status(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except OSError:
+        return None  # whoever reads the file says so

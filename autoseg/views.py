@@ -1,0 +1,89 @@
+"""How records look on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from autoseg import console
+
+if TYPE_CHECKING:
+    from autoseg.records.forecast import Forecast
+    from autoseg.records.plan import Plan
+    from autoseg.records.results import EnsembleChoice
+    from autoseg.stages.evaluating import StructureSummary
+
+
+def plan(made: Plan) -> None:
+    """Print a table of a plan's configurations."""
+    shares = {entry.configuration: entry.share for entry in made.lineup}
+    rows = [
+        (
+            item.name,
+            " x ".join(str(size) for size in item.patch_shape),
+            item.batch_size,
+            " x ".join("own" if mm is None else f"{mm:.3g}" for mm in item.spacing_mm),
+            f"{item.memory.peak_bytes / 2**30:.2f}",
+            f"{item.memory.parameters / 1e6:.1f}",
+            f"{shares[item.name]:.0%}" if item.name in shares else "-",
+        )
+        for item in made.configurations
+    ]
+    columns = ("configuration", "patch z y x", "batch", "spacing mm", "memory GB", "parameters M", "share of the time")
+    console.table(f"plan {made.name} for {made.device.name}, {made.device.memory_gb:g} GB", columns, rows)
+    console.line("every number has a reason: autoseg explain")
+
+
+def forecast(found: Forecast) -> None:
+    """Print how long the line-up is going to take."""
+    rows = [
+        (item.configuration, f"{item.step_seconds:g}", item.steps, f"{item.fold_hours:g}", item.folds)
+        for item in found.configurations
+    ]
+    columns = ("configuration", "seconds a step", "steps", "hours a fold", "folds")
+    console.table(f"forecast: {found.lineup_hours:g} hours for the line-up", columns, rows)
+
+
+def differences(first: Plan, second: Plan, *, json: bool) -> None:
+    """Print what two plans decided differently, side by side."""
+    from autoseg.stages import planning
+
+    found = planning.compare(first, second)
+    if json:
+        console.as_json([item.as_row() for item in found])
+        return
+    titles = [f"{plan.name} ({', '.join(plan.presets)}, {plan.device.memory_gb:g} GB)" for plan in (first, second)]
+    console.table("decided differently", ("what", *titles), [tuple(item.as_row().values()) for item in found])
+
+
+def choice(chosen: EnsembleChoice, *, json: bool) -> None:
+    """Print what was chosen, what lost, and why."""
+    if json:
+        console.as_json(chosen.model_dump(mode="json"))
+        return
+    rows = [
+        ("*" if item.chosen else "", ", ".join(item.members), f"{item.mean_dice:.4f}", item.because)
+        for item in chosen.candidates
+    ]
+    console.table("candidates on held-out cases", ("", "members", "mean Dice", "because"), rows)
+    for step in chosen.postprocessing:
+        console.line(f"post-processing: {step.kind} for {step.structure}")
+    for note in chosen.notes:
+        console.line(f"note: {note}")
+    members = ", ".join(f"{name} ({share:.2f})" for name, share in zip(chosen.members, chosen.weights, strict=True))
+    console.line(f"chosen: {members}; pooled out-of-fold mean Dice {chosen.mean_dice:.4f}")
+
+
+def scores(title: str, summaries: Sequence[StructureSummary]) -> None:
+    """Print the scores of every structure."""
+    rows = [
+        (
+            item.structure,
+            item.count,
+            f"{item.dice_mean:.3f}",
+            f"{item.hd95_mm_median:.2f}",
+            f"{item.surface_dice_mean:.3f}",
+        )
+        for item in summaries
+    ]
+    console.table(title, ("structure", "cases", "Dice", "HD95 mm", "surface Dice"), rows)

@@ -1,0 +1,59 @@
+"""What the words after an option mean."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from autoseg.records.errors import UsageError
+
+
+def folds(text: str) -> tuple[str, ...]:
+    """Return the folds that `0..4`, `0,2` or `all` means, in order and without repetition; none for "".
+
+    Raises:
+        UsageError: The text is none of these.
+    """
+    found: list[str] = []
+    for part in filter(None, text.replace(" ", "").split(",")):
+        first, dots, last = part.partition("..")
+        if part == "all":
+            found.append(part)
+        elif first.isdigit() and (last.isdigit() if dots else True) and len(part) < 20:
+            found += [str(number) for number in range(int(first), int(last or first) + 1)]
+        else:
+            raise UsageError(f"-f {text!r} names no folds", fix="Write 0..4, 0,2 or all.", code="bad_folds")
+    return tuple(dict.fromkeys(found))
+
+
+def settings(words: list[str]) -> dict[str, str]:
+    """Return the changes that `--set key=value` asks for."""
+    pairs = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or not key:
+            raise UsageError(f"--set {word!r} is no change", fix="Write --set key=value.", code="bad_setting")
+        pairs[key] = value
+    return pairs
+
+
+def filling(text: str | None) -> str | float | None:
+    """Return what `--nan fill=min` or `--nan fill=0` fills with."""
+    if text is None:
+        return None
+    value = text.removeprefix("fill=")
+    if value == "min":
+        return value
+    try:
+        return float(value)
+    except ValueError:
+        raise UsageError(f"--nan {text!r} is no filling", fix="Write --nan fill=min or --nan fill=0.") from None
+
+
+def lines(file: Path) -> tuple[str, ...]:
+    """Return the lines of a file that are not empty."""
+    try:
+        return tuple(line.strip() for line in file.read_text().splitlines() if line.strip())
+    except OSError as error:
+        raise UsageError(
+            f"cannot be read: {error.strerror}", file=file, fix="Give a file with a case id a line."
+        ) from None
