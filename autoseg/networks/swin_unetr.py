@@ -165,7 +165,7 @@ class SwinUnetr(nn.Module):
         tokens = self.embed(x).movedim(1, -1)
         skips.append(self._skip(tokens, 1))
         for level, (stage, merging) in enumerate(zip(self.stages, self.mergings), start=2):
-            for block in stage:
+            for block in stage.children():
                 tokens = run(self, block, tokens)
             tokens = run(self, merging, tokens)
             skips.append(self._skip(tokens, level))

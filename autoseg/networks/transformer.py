@@ -20,7 +20,7 @@ from autoseg.records.plan import Architecture
 WEIGHT_STD = 0.02
 WAVELENGTH = 10_000.0
 
-_EMBEDDINGS: Mapping[int, type[nn.Conv2d] | type[nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}
+_EMBEDDINGS: Mapping[int, Callable[..., nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
 _MODES = {2: "bilinear", 3: "trilinear"}
 
 
@@ -82,7 +82,8 @@ class Positions(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return `x` (B, C, ...) with the vector of each place added."""
-        grid, vectors = x.shape[2:], self.vectors
+        grid = x.shape[2:]
+        vectors: Tensor = self.vectors
         if vectors.shape[2:] != grid:
             vectors = F.interpolate(vectors, size=grid, mode=_MODES[len(grid)], align_corners=False)
         return x + vectors
