@@ -379,8 +379,11 @@ def main() -> None:
             raise
         console.failure(error, json_output="--json" in words)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        console.line("stopped; the same command goes on from here")
+    except (KeyboardInterrupt, SystemExit) as end:
+        # Typer turns Ctrl-C into an exit without a word.
+        if isinstance(end, SystemExit) and end.code != INTERRUPTED:
+            raise
+        console.stopped()
         sys.exit(INTERRUPTED)
 
 

@@ -60,6 +60,11 @@ def failure(error: UserError, *, json_output: bool) -> None:
             sys.stderr.write(f"  {plain(item)}\n")
 
 
+def stopped() -> None:
+    """Say that a command was interrupted, beside what it prints for scripts."""
+    sys.stderr.write("stopped; the same command goes on from here\n")
+
+
 @contextlib.contextmanager
 def progress(*, silent: bool) -> Iterator[Callable[[str, float, float | None], None]]:
     """Give a function that tells a person how far the work is: a live line on a terminal, a line a minute elsewhere."""

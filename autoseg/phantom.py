@@ -23,7 +23,7 @@ ORGANS: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]]
     "Parotid_R": ((-10, 4, -29), (12, 10, 6)),
 }
 HEAD_MM = (40.0, 44.0, 38.0)
-CT_HU = {"Brainstem": 60, "Bone_Mandible": 900, "Eye_L": 8, "Eye_R": 8, "Parotid_L": -45, "Parotid_R": -45}
+CT_HU = {"Brainstem": 60, "Bone_Mandible": 620, "Eye_L": 8, "Eye_R": 8, "Parotid_L": -45, "Parotid_R": -45}
 MR_T1 = {"Brainstem": 540, "Bone_Mandible": 60, "Eye_L": 160, "Eye_R": 160, "Parotid_L": 760, "Parotid_R": 760}
 MISSING = {4: "Eye_L"}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from autoseg.images import files
 from autoseg.images.cases import read_image
 from autoseg.phantom import write_phantom
 from autoseg.records.check import CheckReport
-from autoseg.records.dataset import Dataset
+from autoseg.records.dataset import Dataset, check_name
 from autoseg.records.errors import CasesFailed, DataError, UsageError, UserError
 from autoseg.records.fingerprint import Fingerprint
 from autoseg.records.forecast import Forecast
@@ -37,7 +38,7 @@ from autoseg.stages import (
 from autoseg.stages.ensembling.out_of_fold import OutOfFold
 from autoseg.stages.evaluating.truths import score_case, truth
 from autoseg.stages.importing.scans import find_scans
-from autoseg.workspace import Workspace, read_record, write_record
+from autoseg.workspace import Workspace, check_writable, locked, read_record, remove_left_overs, write_record
 
 log = logging.getLogger("autoseg")
 
@@ -106,7 +107,7 @@ def plan_and_preprocess(
     plan = make_plan(work, request, workers=workers)
     write_record(work.plan_file(plan.name), plan)
     write_record(work.forecast_file(plan.name), forecast(work, plan, request))
-    preprocess(work, plan, workers=workers, tell=tell)
+    preprocess(work, _lineup(plan), workers=workers, tell=tell)
     return plan
 
 
@@ -118,14 +119,16 @@ def forecast(work: Workspace, plan: Plan, request: PlanRequest) -> Forecast:
     return planning.forecast(plan, speed, folds=_folds(work.dataset()), minutes=request.minutes)
 
 
-def preprocess(work: Workspace, plan: Plan, *, workers: int | None = None, tell: Tell = quiet) -> None:
-    """Preprocess what the line-up needs; cases that are done already are left as they are.
+def preprocess(
+    work: Workspace, configurations: Sequence[Configuration], *, workers: int | None = None, tell: Tell = quiet
+) -> None:
+    """Preprocess what configurations need; cases that are done and whole and up to date are left as they are.
 
     Raises:
         CasesFailed: Some cases could not be preprocessed; the others are done.
     """
     dataset = work.dataset()
-    by_key = {configuration.data_key: configuration for configuration in _lineup(plan)}
+    by_key = {configuration.data_key: configuration for configuration in configurations}
     failures: dict[str, UserError] = {}
     for number, (key, configuration) in enumerate(by_key.items()):
         tell(f"preprocess for {configuration.name}", number / len(by_key), None)
@@ -139,8 +142,10 @@ def models(work: Workspace, plan: Plan, request: TrainRequest) -> tuple[ModelId,
 
     Raises:
         UsageError: A fold or a configuration does not exist.
+        DataError: The variant is no safe name.
     """
     dataset = work.dataset()
+    check_name(request.variant, what="variant")
     folds = request.folds or tuple(fold.name for fold in dataset.folds if fold.name != "all") or ("all",)
     names = request.configurations or tuple(entry.configuration for entry in plan.lineup)
     for fold in folds:
@@ -168,9 +173,17 @@ def models(work: Workspace, plan: Plan, request: TrainRequest) -> tuple[ModelId,
 
 
 def train(work: Workspace, request: TrainRequest, *, tell: Tell = quiet) -> tuple[Evaluation, ...]:
-    """Fit each model, predict its held-out cases, and score them."""
+    """Bring the preprocessed cases up to date, fit each model, predict its held-out cases, and score them."""
     plan = work.plan(request.plan)
     wanted = models(work, plan, request)
+    # Else a case that has changed, or was damaged, would be trained on as it was.
+    preprocess(work, [plan.configuration(model.configuration) for model in wanted], tell=tell)
+    return _train(work, plan, wanted, request, tell)
+
+
+def _train(
+    work: Workspace, plan: Plan, wanted: Sequence[ModelId], request: TrainRequest, tell: Tell
+) -> tuple[Evaluation, ...]:
     evaluations = []
     for number, model in enumerate(wanted):
         budget = run_budget_seconds(plan, model.configuration, wanted, request.minutes)
@@ -218,26 +231,28 @@ def fit(
 def predict_held_out(
     work: Workspace, plan: Plan, model: ModelId, *, device: str | None = None, where: str = "", tell: Tell = quiet
 ) -> Evaluation:
-    """Predict and score the cases that a model never saw, unless that was done with these very weights."""
+    """Predict and score the cases that a model never saw, unless that was done with these weights and cases."""
     folder, dataset = work.model(model), work.dataset()
     trained = read_record(folder / "model.json", TrainedModel, missing="Train the model first.")
     if (folder / "evaluation.json").exists():
         known = work.evaluation(model)
-        if known.inputs_digest == trained.weights_sha256:
+        if known.inputs_digest == trained.weights_sha256 and not _held_out_changed(work, plan, model):
             return known
     options = _options(folder, PredictRequest(device=device))
     member = predicting.load_member([folder], device=options.device)
     scans = predicting.held_out_scans(work, plan, model)
     count = len(dataset.fold(model.fold).held_out)
     scores: list[CaseScore] = []
-    for prediction in predicting.predict_held_out(
-        member, scans, labels=plan.labels, folder=folder / "held_out", options=options
-    ):
-        scores.append(score_case(dataset, dataset.case(prediction.case), prediction.labels))
-        tell(f"{where} held-out case {prediction.case}", len(scores) / count, None)
-    evaluation = Evaluation(members=(model.key(),), scores=tuple(scores), inputs_digest=trained.weights_sha256)
-    evaluating.write_scores(folder / "scores.csv", evaluation)
-    write_record(folder / "evaluation.json", evaluation)
+    with locked(folder):
+        remove_left_overs(folder / "held_out")
+        for prediction in predicting.predict_held_out(
+            member, scans, labels=plan.labels, folder=folder / "held_out", options=options
+        ):
+            scores.append(score_case(dataset, dataset.case(prediction.case), prediction.labels))
+            tell(f"{where} held-out case {prediction.case}", len(scores) / count, None)
+        evaluation = Evaluation(members=(model.key(),), scores=tuple(scores), inputs_digest=trained.weights_sha256)
+        evaluating.write_scores(folder / "scores.csv", evaluation)
+        write_record(folder / "evaluation.json", evaluation)
     return evaluation
 
 
@@ -289,6 +304,7 @@ def predict(
     plan = work.plan(request.plan)
     scans = find_scans(source, plan.channels)
     choice = None if request.members else work.choice(plan.name)
+    check_writable(output)
     shares = dict(zip(choice.members, choice.weights, strict=True)) if choice else dict.fromkeys(request.members, 1.0)
     device = str(devices.torch_device(devices.find(request.device)))
     members, stages = predicting.load_ensemble(work, plan, shares, device=device)
@@ -352,11 +368,12 @@ def run(work: Workspace, request: PlanRequest, *, workers: int | None = None, te
     """Do all that is not done yet, and again what has changed: check, plan, preprocess, train, choose, report."""
     _checked(work, workers)
     plan = _current_plan(work, request, workers, tell)
-    preprocess(work, plan, workers=workers, tell=tell)
+    preprocess(work, _lineup(plan), workers=workers, tell=tell)
     training_request = TrainRequest(plan=plan.name, minutes=request.minutes, device=request.device)
-    for model in models(work, plan, training_request):
+    wanted = models(work, plan, training_request)
+    for model in wanted:
         _set_stale_aside(work, plan, model)
-    train(work, training_request, tell=tell)
+    _train(work, plan, wanted, training_request, tell)
     choice = ensemble(work, plan.name, tell=tell)
     report(work, plan.name, tell=tell)
     return choice
@@ -408,7 +425,7 @@ def _lineup(plan: Plan) -> list[Configuration]:
 
 
 def _fingerprint(work: Workspace, dataset: Dataset, workers: int | None, *, write: bool = True) -> Fingerprint:
-    if work.fingerprint_file.exists():
+    if work.fingerprint_file.exists() and not _changed_since(dataset, work.fingerprint_file):
         try:
             known = work.fingerprint()
         except DataError as error:
@@ -453,7 +470,7 @@ def _checked(work: Workspace, workers: int | None) -> None:
     """
     dataset = work.dataset()
     report = None
-    if work.check_file.exists():
+    if work.check_file.exists() and not _changed_since(dataset, work.check_file):
         known = read_record(work.check_file, CheckReport)
         report = known if known.dataset_digest == dataset.digest() else None
     report = report or check(work, workers=workers)
@@ -470,16 +487,45 @@ def _checked(work: Workspace, workers: int | None) -> None:
 
 
 def _set_stale_aside(work: Workspace, plan: Plan, model: ModelId) -> None:
-    """Move a run of another plan out of the way, so that nothing trained is ever overwritten."""
-    folder = work.model(model)
+    """Move a run of another plan or of other cases out of the way, so that nothing trained is ever overwritten."""
+    folder, configuration = work.model(model), plan.configuration(model.configuration)
     if not (folder / "run.json").exists():
         return
     record = read_record(folder / "run.json", RunRecord)
-    if record.configuration_digest == plan.configuration(model.configuration).digest():
+    ids = work.dataset().fold(model.fold).training
+    cases = preprocessing.cases_digest(work.preprocessed(configuration.data_key), ids)
+    if (record.configuration_digest, record.cases_digest) == (configuration.digest(), cases):
         return
-    aside = folder.with_name(f"stale_{record.configuration_digest}_{folder.name}")
-    log.warning("%s was trained under another plan; kept as %s", model.key(), aside)
-    folder.rename(aside)
+    other = "under another plan" if record.configuration_digest != configuration.digest() else "on other cases"
+    aside = folder.with_name(f"stale_{record.digest()}_{folder.name}")
+    log.warning("%s was trained %s; kept as %s", model.key(), other, aside)
+    with locked(folder):  # a run that is still going on is not moved away under its feet
+        folder.rename(aside)
+    (aside / "lock").unlink(missing_ok=True)
+
+
+def _changed_since(dataset: Dataset, record: Path) -> bool:
+    """Return whether a file of a training case has changed, or come here, after a record about it was written."""
+    written = record.stat().st_mtime_ns
+    paths = {path for case in dataset.cases for path in case.files()}
+    # The time of the inode's change sees a file that was replaced by an older one as well.
+    times = (max(found.st_mtime_ns, found.st_ctime_ns) for path in paths if (found := _status(Path(path))))
+    return any(time > written for time in times)
+
+
+def _held_out_changed(work: Workspace, plan: Plan, model: ModelId) -> bool:
+    """Return whether a held-out case was preprocessed again after the model's scores were written."""
+    written = (work.model(model) / "evaluation.json").stat().st_mtime_ns
+    folder = work.preprocessed(plan.configuration(model.configuration).data_key)
+    markers = (_status(folder / f"{id}.json") for id in work.dataset().fold(model.fold).held_out)
+    return any(marker.st_mtime_ns > written for marker in markers if marker)
+
+
+def _status(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except OSError:
+        return None  # whoever reads the file says so
 
 
 def _options(folder: Path, request: PredictRequest) -> predicting.Options:

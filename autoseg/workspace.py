@@ -216,12 +216,19 @@ def read_record(path: Path, kind: type[R], *, missing: str = "") -> R:
 
     Raises:
         UsageError: There is no such file; `missing` says what to do.
-        DataError: The file is damaged or of another version.
+        DataError: The file is damaged, of another version, or cannot be read.
     """
     try:
         text = path.read_bytes()
     except FileNotFoundError:
         raise UsageError(f"there is no {kind.__name__} yet", file=path, fix=missing, code="missing_record") from None
+    except OSError as error:
+        raise DataError(
+            f"cannot be read: {error.strerror or error}",
+            file=path,
+            fix="Restore the file, or remove what stands in its place and run the command that writes it.",
+            code="cannot_read",
+        ) from None
     return kind.parse(text, file=str(path))
 
 
@@ -246,14 +253,8 @@ def writing(path: Path) -> Iterator[Path]:
     Raises:
         ResourceError: The disk is full or the folder cannot be written; the old file stays.
     """
-    suffix = "".join(path.suffixes[-2:])
-    temporary: Path | None = None
+    temporary = _temporary(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".tmp-", suffix=suffix, dir=path.parent)
-        os.close(handle)
-        os.chmod(name, 0o666 & ~_umask())
-        temporary = Path(name)
         yield temporary
         with open(temporary, "rb") as stream:
             os.fsync(stream.fileno())
@@ -261,28 +262,58 @@ def writing(path: Path) -> Iterator[Path]:
     except OSError as error:
         if isinstance(error, FileNotFoundError) and error.filename not in (None, str(temporary), str(path)):
             raise
-        raise ResourceError(
-            f"cannot be written: {error.strerror or error}",
-            file=path,
-            fix="Free some space or choose a folder that can be written, then run the same command again.",
-            code="cannot_write",
-        ) from error
+        raise _cannot_write(path, error) from error
     finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
+
+
+def _temporary(path: Path) -> Path:
+    """Return an empty new file beside `path`, whose folder is made where there is none."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".tmp-", suffix="".join(path.suffixes[-2:]), dir=path.parent)
+        os.close(handle)
+        os.chmod(name, 0o666 & ~_umask())
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    return Path(name)
+
+
+def _cannot_write(path: Path, error: OSError) -> ResourceError:
+    return ResourceError(
+        f"cannot be written: {error.strerror or error}",
+        file=path,
+        fix="Free some space or choose a folder that can be written, then run the same command again.",
+        code="cannot_write",
+    )
+
+
+def check_writable(folder: Path) -> None:
+    """Make a folder and try to write into it: known before hours of work, not after them.
+
+    Raises:
+        ResourceError: It cannot be made or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise _cannot_write(folder, error) from error
 
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold the folder's lock while the block runs, so that two runs never write into one folder.
 
-    A lock whose process is gone from this host is taken over. Within a network file system the holder is named by
+    A lock whose process is gone from this host is taken over, and what such a run left half written in the folder is
+    removed. Within a network file system the holder is named by
     host and process.
 
     Raises:
-        ResourceError: Another run holds it.
+        ResourceError: Another run holds it, or the folder cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    check_writable(folder)
     path = folder / "lock"
     mine = json.dumps({"host": socket.gethostname(), "process": os.getpid(), "since": time.time()})
     while True:
@@ -295,9 +326,16 @@ def locked(folder: Path) -> Iterator[None]:
             stream.write(mine)
         break
     try:
+        remove_left_overs(folder)
         yield
     finally:
         path.unlink(missing_ok=True)
+
+
+def remove_left_overs(folder: Path) -> None:
+    """Remove what a run that was killed left half written in a folder; only for who holds the folder's lock."""
+    for left_over in folder.glob(".tmp-*"):
+        left_over.unlink(missing_ok=True)
 
 
 def _take_over_or_raise(path: Path) -> None:

@@ -1,8 +1,9 @@
-"""What every test may use: the folder of real data, and one thread so that runs side by side stay fast."""
+"""What every test may use: the folder of real data, and a small data set that went all the way once."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -16,3 +17,56 @@ def real_data() -> Path:
     if not REAL_DATA.is_dir():
         pytest.skip(f"no real data in {REAL_DATA}; set AUTOSEG_TEST_DATA to its folder")
     return REAL_DATA
+
+
+@dataclass(frozen=True)
+class WholeWay:
+    """A tiny data set `Knot` that was imported, checked, planned, trained and ensembled by typed commands.
+
+    Attributes:
+        root: The workspace's root; a test that changes something copies it.
+        raw: The data set in nnU-Net's layout; values 0, 1, 5; never changed.
+        said: Command -> what it printed.
+    """
+
+    root: Path
+    raw: Path
+    said: dict[str, str]
+
+    @property
+    def folder(self) -> Path:
+        return self.root / "Knot"
+
+
+def measure_little(patch: pytest.MonkeyPatch) -> None:
+    """Spare the trials before a training: only a budget needs the pace measured well."""
+    from autoseg.stages.training import resolve
+
+    patch.setattr(resolve, "PACE_STEPS", (1, 1))
+    patch.setattr(resolve, "FORMATS", ("contiguous",))
+
+
+@pytest.fixture(scope="session")
+def whole_way(tmp_path_factory: pytest.TempPathFactory) -> WholeWay:
+    """Type every command from import to ensemble once, with the preset `smoke`; some ten seconds."""
+    from tests.command_line import done
+    from tests.faults import builders
+
+    folder = tmp_path_factory.mktemp("whole_way")
+    root, raw = folder / "workspace", builders.healthy(folder / "raw", cases=4)
+    for case in builders.CASES[:4]:
+        path = builders.label_file(raw, case)
+        builders.save(path, builders.np.array([0, 1, 5], "uint8")[builders.load(path)])
+    builders.write_json(raw, labels={"background": 0, "core": 1, "rim": 5}, numTraining=4)
+    said = {}
+    with pytest.MonkeyPatch.context() as patch:
+        measure_little(patch)
+        for words in (
+            ("import", raw, "--as", "Knot", "--folds", 2),
+            ("check", "-d", "Knot", "--workers", 1),
+            ("plan_and_preprocess", "-d", "Knot", "--preset", "smoke", "--workers", 1),
+            ("train", "-d", "Knot", "-f", "0..1"),
+            ("ensemble", "-d", "Knot"),
+        ):
+            said[str(words[0])] = done(*words, "--root", root).said
+    return WholeWay(root, raw, said)

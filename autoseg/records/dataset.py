@@ -102,6 +102,12 @@ class Case(Record):
     annotated: tuple[str, ...] | None = None
     attributes: dict[str, str] = {}
 
+    def files(self) -> tuple[str, ...]:
+        """Return the path of every file that the case is read from."""
+        sources = [*self.images.values(), *([self.labels] if self.labels else [])]
+        listed = ([s.path] if isinstance(s, FileSource) else [mask.path for mask in s.masks] for s in sources)
+        return tuple(path for paths in listed for path in paths)
+
 
 class Fold(Record):
     """One split of the cases; `name` is "0", "1", ... or "all" (trained on everything, nothing held out)."""

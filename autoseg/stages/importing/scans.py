@@ -19,7 +19,8 @@ def find_scans(source: Path, channels: Sequence[Channel]) -> tuple[Case, ...]:
 
     Raises:
         UsageError: There is no such folder, or no image in it.
-        DataError: A case lacks a channel that is not optional, or two files claim to be the same channel.
+        DataError: Cases lack a channel that is not optional or have one too many, or two files claim to be the same
+            channel.
     """
     if not source.exists():
         raise UsageError(
@@ -29,6 +30,7 @@ def find_scans(source: Path, channels: Sequence[Channel]) -> tuple[Case, ...]:
     files = [path for path in files if is_image(path) and not _is_segmentation(path)]
     if not files:
         raise UsageError("there is no image in here", file=source, fix="Expected files like case.nii.gz.", code="empty")
+    _check_no_more(files, channels)
     found: dict[str, dict[str, FileSource]] = {}
     for path in files:
         case, channel = _name(path, channels)
@@ -42,22 +44,50 @@ def find_scans(source: Path, channels: Sequence[Channel]) -> tuple[Case, ...]:
                     code="duplicate_case",
                 )
             sources[name] = FileSource(path=str(path.absolute()), volume=volume)
-    return tuple(_case(case, found[case], channels, source) for case in sorted(found))
+    _check_complete(found, channels, source)
+    return tuple(_case(id, found[id]) for id in sorted(found))
 
 
-def _case(id: str, sources: dict[str, FileSource], channels: Sequence[Channel], folder: Path) -> Case:
-    missing = [channel.name for channel in channels if channel.name not in sources and not channel.optional]
-    if missing:
-        number = next(index for index, channel in enumerate(channels) if channel.name == missing[0])
-        raise DataError(
-            f"there is no file for channel {', '.join(missing)} (found: {', '.join(sorted(sources))})",
-            case=id,
-            file=folder,
-            fix=f"Add it as {id}_{missing[0]}.nii.gz or {id}_{number:04d}.nii.gz.",
-            code="missing_channel",
-        )
+def _case(id: str, sources: dict[str, FileSource]) -> Case:
     images: dict[str, Source] = dict(sources)
     return Case(id=id, group=id, images=images)
+
+
+def _check_complete(found: dict[str, dict[str, FileSource]], channels: Sequence[Channel], folder: Path) -> None:
+    """Refuse cases that lack a channel, all of them at once."""
+    lacking = {
+        id: [channel.name for channel in channels if channel.name not in found[id] and not channel.optional]
+        for id in sorted(found)
+    }
+    lacking = {id: names for id, names in lacking.items() if names}
+    if not lacking:
+        return
+    first, names = next(iter(lacking.items()))
+    number = [channel.name for channel in channels].index(names[0])
+    listed = ", ".join(f"{id} ({', '.join(names)})" for id, names in lacking.items())
+    raise DataError(
+        f"{len(lacking)} of {len(found)} scans lack a channel: {listed}",
+        case=first if len(lacking) == 1 else None,
+        file=folder,
+        fix=f"Add it as {first}_{names[0]}.nii.gz or {first}_{number:04d}.nii.gz.",
+        code="missing_channel",
+    )
+
+
+def _check_no_more(files: Sequence[Path], channels: Sequence[Channel]) -> None:
+    """Refuse a channel number that no model knows beside `case_0000`; without that, the name may just end so."""
+    there = {strip_suffix(path.name) for path in files}
+    for path in files:
+        number = re.fullmatch(r"(.+)_(\d{4})", strip_suffix(path.name))
+        if number and int(number[2]) >= len(channels) and f"{number[1]}_0000" in there:
+            raise DataError(
+                f"is one channel more than the {len(channels)} that the models were trained with "
+                f"({', '.join(channel.name for channel in channels)})",
+                case=number[1],
+                file=path,
+                fix="Remove it, or keep only the channels that the models know.",
+                code="extra_channel",
+            )
 
 
 def _name(path: Path, channels: Sequence[Channel]) -> tuple[str, str | None]:

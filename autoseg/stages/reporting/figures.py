@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -51,7 +52,7 @@ def boxes(values: Mapping[str, Sequence[float]], *, title: str) -> str:
     for row, name in enumerate(names, start=1):
         height = row + rng.uniform(-0.18, 0.18, len(kept[name]))
         axes.scatter(kept[name], height, s=5, color="#2f6fed", alpha=0.45, linewidths=0)
-    axes.set_yticks(range(1, len(names) + 1), names, fontsize=8)
+    axes.set_yticks(range(1, len(names) + 1), [_words(name) for name in names], fontsize=8)
     _plain(axes, title)
     return _inline(figure)
 
@@ -128,14 +129,22 @@ def _figure(width: float, height: float) -> Figure:
 
 
 def _plain(axes: Axes, title: str) -> None:
-    axes.set_title(title, fontsize=9, color=INK, loc="left")
+    axes.set_title(_words(title), fontsize=9, color=INK, loc="left")
     axes.grid(color=GRID, linewidth=0.6)
     axes.tick_params(labelsize=7, colors=INK, length=0)
     for side in ("top", "right", "left", "bottom"):
         axes.spines[side].set_visible(False)
 
 
+def _words(text: str) -> str:
+    """Return a name from a file as it stands: no control character, and no formula between dollar signs."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text).replace("$", r"\$")
+
+
 def _inline(figure: Figure) -> str:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
+    with warnings.catch_warnings():
+        # A letter that the font lacks is drawn as a box; the table beside the figure has the name.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+        figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

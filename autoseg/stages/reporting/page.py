@@ -55,10 +55,19 @@ def _by_structure(table: pd.DataFrame, column: str) -> dict[str, list[float]]:
 
 def _template():  # type: ignore[no-untyped-def]
     # Names of cases and structures come from files: they are escaped, never trusted.
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_printable
+    )
     environment.filters["figure"] = _figure
     source = resources.files("autoseg.stages.reporting").joinpath("page.html.j2").read_text(encoding="utf-8")
     return environment.from_string(source)
+
+
+def _printable(value: object) -> object:
+    """Return text without control characters; everything else as it is."""
+    if not isinstance(value, str) or value.isprintable():
+        return value
+    return type(value)("".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in value))
 
 
 def _figure(value: float, digits: int = 3) -> str:

@@ -66,8 +66,24 @@ def test_a_missing_channel_names_case_channel_and_fix(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         find_scans(tmp_path, TWO)
     assert str(caught.value) == (
-        f"a: {tmp_path}: there is no file for channel MR_T1 (found: CT). Add it as a_MR_T1.nii.gz or a_0001.nii.gz."
+        f"a: {tmp_path}: 1 of 1 scans lack a channel: a (MR_T1). Add it as a_MR_T1.nii.gz or a_0001.nii.gz."
     )
+
+
+def test_f46_all_cases_that_lack_a_channel_are_listed(tmp_path: Path) -> None:
+    touch(tmp_path, "a_0000.nii.gz", "b_0000.nii.gz", "b_0001.nii.gz", "c_0001.nii.gz")
+    with pytest.raises(DataError) as caught:
+        find_scans(tmp_path, TWO)
+    assert caught.value.what == "2 of 3 scans lack a channel: a (MR_T1), c (CT)"
+    assert (caught.value.case, caught.value.code) == (None, "missing_channel")
+
+
+def test_f46_a_channel_too_many_is_no_case_of_its_own(tmp_path: Path) -> None:
+    touch(tmp_path, "a_0000.nii.gz", "a_0001.nii.gz")
+    with pytest.raises(DataError, match="is one channel more than the 1 that the models were trained with"):
+        find_scans(tmp_path, ONE)
+    (tmp_path / "a_0000.nii.gz").unlink()
+    assert list(found(tmp_path, ONE)) == ["a_0001"]  # a name that ends in a number
 
 
 def test_an_optional_channel_may_be_missing(tmp_path: Path) -> None:

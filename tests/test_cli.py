@@ -1,0 +1,327 @@
+"""The commands as they are typed: the whole way once, and the sentence for every slip of the pen."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from autoseg.phantom import write_phantom
+from autoseg.records.dataset import Dataset
+from autoseg.records.plan import Plan
+from autoseg.records.results import EnsembleChoice, Evaluation
+from tests.command_line import child, done, listing, refused, typed
+from tests.conftest import WholeWay, measure_little
+from tests.faults import builders
+
+COMMANDS = (
+    "import",
+    "check",
+    "plan_and_preprocess",
+    "train",
+    "ensemble",
+    "predict",
+    "evaluate",
+    "report",
+    "run",
+    "status",
+    "explain",
+    "doctor",
+    "demo",
+)
+QUICK = ("--no-mirror", "--step", 1.0)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    measure_little(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def predicted(whole_way: WholeWay, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Label maps of two new scans; one is oblique and stored the other way round."""
+    folder = tmp_path_factory.mktemp("new")
+    scans = folder / "scans"
+    scans.mkdir()
+    shutil.copy(builders.image_file(whole_way.raw, "MR_1"), scans / "new_1.nii.gz")
+    image = nibabel.load(builders.image_file(whole_way.raw, "MR_2"))
+    angle = np.deg2rad(10)
+    turn = np.eye(4)
+    turn[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    nibabel.save(nibabel.Nifti1Image(np.asarray(image.dataobj)[:, ::-1], turn @ image.affine), scans / "new_2.nii.gz")
+    done("predict", "-d", "Knot", "--root", whole_way.root, "-i", scans, "-o", folder / "out", *QUICK)
+    return folder / "out"
+
+
+class TestHelp:
+    def test_the_commands_are_these_and_no_others(self) -> None:
+        from typer.main import get_command
+
+        from autoseg.cli import app
+
+        assert tuple(get_command(app).commands) == COMMANDS  # type: ignore[attr-defined]
+
+    @pytest.mark.parametrize("command", COMMANDS)
+    def test_every_command_has_help(self, command: str) -> None:
+        assert f"autoseg {command}" in done(command, "--help").out.replace("-c ", "")
+
+    def test_help_answers_without_the_heavy_libraries(self) -> None:
+        program = """
+import sys
+from autoseg import cli
+sys.argv = ["autoseg", "--help"]
+try:
+    cli.main()
+except SystemExit as end:
+    heavy = sorted({"torch", "SimpleITK", "pandas", "scipy", "matplotlib", "nibabel"} & set(sys.modules))
+    sys.exit(f"exit code {end.code}, loaded {heavy}" if end.code or heavy else 0)
+"""
+        outcome = child(program)
+        assert outcome.code == 0, outcome.err
+        assert all(command in outcome.out for command in COMMANDS)
+
+    def test_a_command_that_is_none(self) -> None:
+        outcome = typed("trian")
+        assert outcome.code == 2
+        assert "trian" in outcome.err
+        assert "Traceback" not in outcome.said
+
+
+class TestWholeWay:
+    def test_each_step_names_the_next(self, whole_way: WholeWay) -> None:
+        assert "Knot: nnunet layout, 4 cases from" in whole_way.said["import"]
+        assert "1 -> 1, 5 -> 2" in whole_way.said["import"]
+        assert "next: autoseg run -d Knot" in whole_way.said["import"]
+        assert whole_way.said["check"] == "Knot: 4 cases, no problem found\n"
+        assert "next: autoseg train -d Knot" in whole_way.said["plan_and_preprocess"]
+        assert "next: autoseg ensemble -d Knot" in whole_way.said["train"]
+        assert "default/smoke_2d/base_s0/fold_1" in whole_way.said["train"]
+        assert "chosen: default/smoke_2d/base_s0 (1.00)" in whole_way.said["ensemble"]
+
+    def test_the_records_are_there(self, whole_way: WholeWay) -> None:
+        folder = whole_way.folder
+        Dataset.parse((folder / "dataset.json").read_bytes(), file="")
+        Plan.parse((folder / "plans/default/plan.json").read_bytes(), file="")
+        choice = EnsembleChoice.parse((folder / "ensemble/default/choice.json").read_bytes(), file="")
+        assert choice.members == ("default/smoke_2d/base_s0",)
+        scores = Evaluation.parse((folder / "ensemble/default/evaluation.json").read_bytes(), file="").scores
+        assert [score.case for score in scores] == ["MR_1", "MR_2", "MR_3", "MR_4"]
+        assert not list(folder.rglob(".tmp-*"))
+        assert not list(folder.rglob("lock"))
+
+    def test_json_of_every_command_is_one_document(self, whole_way: WholeWay, tmp_path: Path) -> None:
+        at = ("-d", "Knot", "--root", whole_way.root, "--json")
+        again = done("import", whole_way.raw, "--as", "Knot", "--root", tmp_path, "--json", "--folds", 2).json()
+        assert [case["id"] for case in again["cases"]] == ["MR_1", "MR_2", "MR_3", "MR_4"]
+        assert done("check", *at, "--workers", 1).json()["problems"] == []
+        assert {row["configuration"] for row in done("plan_and_preprocess", *at, "--dry-run").json()["lineup"]}
+        assert len(done("train", *at, "--dry-run").json()["models"]) == 4
+        assert [len(item["scores"]) for item in done("train", *at).json()] == [2, 2, 2, 2]
+        assert done("ensemble", *at, "--dry-run").json()["default/smoke_2d/base_s0"] == ["0", "1"]
+        assert done("status", *at).json()[0]["state"] == "scored"
+        assert done("status", "--root", whole_way.root, "--json").json()[0]["models trained"] == 4
+        assert {"what", "value", "because"} == set(done("explain", *at).json()[0])
+        assert "workspace" in done("doctor", "--root", tmp_path / "new", "--json").json()
+        assert done("report", *at, "--dry-run").json()["report"].endswith("report.html")
+
+    def test_a_dry_run_writes_nothing(self, whole_way: WholeWay, tmp_path: Path) -> None:
+        at = ("-d", "Knot", "--root", whole_way.root, "--dry-run")
+        before = listing(whole_way.root, whole_way.raw)
+        assert "nothing was written" in done("import", whole_way.raw, "--as", "B", *at[2:]).out
+        for words in (
+            ("plan_and_preprocess", "--plan", "other", "--preset", "smoke", "--workers", 1),
+            ("train", "--variant", "x", "--seed", 3),
+            ("ensemble",),
+            ("predict", "-i", whole_way.raw / "imagesTr", "-o", tmp_path / "out"),
+            ("report",),
+            ("run", "--preset", "smoke"),
+        ):
+            done(*words, *at)
+        assert listing(whole_way.root, whole_way.raw) == before
+        assert not list(tmp_path.iterdir())
+
+    def test_planning_for_nothing_leaves_no_fingerprint(self, whole_way: WholeWay, tmp_path: Path) -> None:
+        done("import", whole_way.raw, "--as", "Knot", "--root", tmp_path, "--folds", 2)
+        before = listing(tmp_path)
+        words = ("plan_and_preprocess", "-d", "Knot", "--root", tmp_path, "--preset", "smoke", "--workers", 1)
+        assert "nothing was written" in done(*words, "--dry-run").out
+        assert "would do:" in done("run", "-d", "Knot", "--root", tmp_path, "--dry-run").out
+        assert listing(tmp_path) == before
+
+    def test_a_second_run_trains_nothing_again(self, whole_way: WholeWay) -> None:
+        models, cases = whole_way.folder / "models", whole_way.folder / "preprocessed"
+        before = listing(models, cases)
+        outcome = done("run", "-d", "Knot", "--root", whole_way.root, "--preset", "smoke", "--workers", 1)
+        assert "0 cases to preprocess, 4 are there" in outcome.err
+        assert listing(models, cases) == before
+        report = (whole_way.folder / "report/default/report.html").read_text()
+        assert "core" in report
+        assert "http://" not in report.replace("http://www.w3.org", "")
+        assert f"report: {whole_way.folder}" in outcome.out
+
+    def test_explain_and_status_and_doctor_say_it_in_words(self, whole_way: WholeWay, tmp_path: Path) -> None:
+        at = ("-d", "Knot", "--root", whole_way.root)
+        assert "the preset allows at most 2" in done("explain", *at).out
+        assert "default/smoke_3d/base_s0/fold_0" in done("status", *at).out
+        assert "import a data set with" in done("status", "--root", tmp_path / "nothing").out
+        assert "can be written" in done("doctor", "--root", tmp_path).out
+
+    def test_a_path_names_the_data_set_too(self, whole_way: WholeWay) -> None:
+        assert "smoke_3d" in done("status", "-d", f"{whole_way.folder}/").out
+
+    def test_a_variant_trains_beside(self, whole_way: WholeWay, tmp_path: Path) -> None:
+        shutil.copytree(whole_way.root, tmp_path / "copy")
+        at = ("-d", "Knot", "--root", tmp_path / "copy", "-c", "smoke_2d", "-f", "0")
+        before = listing(tmp_path / "copy" / "Knot" / "models")
+        message = refused("train", *at, "--set", "learning_rate=1e-4", code=2)
+        assert "Add --variant NAME" in message
+        done("train", *at, "--set", "steps_per_epoch=2", "--variant", "short", "--seed", 3)
+        after = listing(tmp_path / "copy" / "Knot" / "models")
+        assert {name: after[name] for name in before} == before
+        assert (tmp_path / "copy/Knot/models/default/smoke_2d/short_s3/fold_0/model.json").exists()
+        other = refused("train", *at, "--set", "steps_per_epoch=3", "--variant", "short", "--seed", 3, code=3)
+        assert "--set steps_per_epoch=2" in other
+        assert "--variant" in other
+        assert "default/smoke_2d/short_s3" in done("status", *at[:4]).out
+
+
+class TestNewScans:
+    def test_values_and_geometry_come_home(self, predicted: Path) -> None:
+        assert sorted(path.name for path in predicted.iterdir()) == ["new_1.nii.gz", "new_2.nii.gz"]
+        for name in ("new_1", "new_2"):
+            scan = nibabel.load(predicted.parent / "scans" / f"{name}.nii.gz")
+            label_map = nibabel.load(predicted / f"{name}.nii.gz")
+            assert label_map.shape == scan.shape
+            np.testing.assert_allclose(label_map.affine, scan.affine, atol=1e-4)
+            assert set(np.unique(np.asarray(label_map.dataobj))) == {0, 1, 5}
+            assert label_map.get_data_dtype() == np.uint8
+            assert b"autoseg" in bytes(label_map.header["descrip"])
+
+    def test_evaluate_reads_what_predict_wrote(self, predicted: Path, whole_way: WholeWay, tmp_path: Path) -> None:
+        (tmp_path / "truth").mkdir()
+        shutil.copy(builders.label_file(whole_way.raw, "MR_1"), tmp_path / "truth" / "new_1.nii.gz")
+        words = ("evaluate", "-p", predicted, "-t", tmp_path / "truth", "-d", "Knot", "--root", whole_way.root)
+        outcome = done(*words, "-o", tmp_path / "scores.csv")
+        assert "1 cases, mean Dice" in outcome.out
+        assert "predictions without a truth left out: new_2" in outcome.err
+        assert (tmp_path / "scores.csv").read_text().count("new_1") == 2
+        assert {item["structure"] for item in done(*words, "--json").json()["scores"][0]["structures"]} == {
+            "core",
+            "rim",
+        }
+
+    def test_one_file_and_a_member(self, whole_way: WholeWay, tmp_path: Path) -> None:
+        words = ("predict", "-d", "Knot", "--root", whole_way.root, "-o", tmp_path, *QUICK)
+        scan = builders.image_file(whole_way.raw, "MR_1")
+        written = done(*words, "-i", scan, "-m", "default/smoke_3d/base_s0", "--json").json()
+        assert written == {"MR_1": str(tmp_path / "MR_1.nii.gz")}
+        assert "There is: default/smoke_2d/base_s0, default/smoke_3d/base_s0" in refused(
+            *words, "-i", scan, "-m", "nonsense", code=2
+        )
+
+
+def test_phantom_heads_with_a_missing_organ(tmp_path: Path) -> None:
+    write_phantom(tmp_path / "heads", cases=4, unseen=1)
+    at = ("-d", "Heads", "--root", tmp_path / "work")
+    said = done("import", tmp_path / "heads", "--as", "Heads", *at[2:], "--folds", 2).out
+    assert "hanseg layout, 4 cases" in said
+    assert "channels: CT (ct), MR_T1 (mr)" in said
+    report = done("check", *at, "--workers", 1, "--json").json()
+    assert not [item for item in report["problems"] if item["severity"] == "error"]
+    cases = Dataset.parse((tmp_path / "work/Heads/dataset.json").read_bytes(), file="").cases
+    assert cases[0].annotated is None or "Eye_L" in cases[0].annotated
+    assert cases[3].annotated is not None
+    assert "Eye_L" not in cases[3].annotated
+
+
+class TestSlips:
+    """Exit code 2, one line, and what there is instead."""
+
+    @pytest.mark.parametrize(
+        ("words", "sentence"),
+        [
+            (("train", "-f", "7"), "0, 1, all"),
+            (("train", "-f", "0..x"), "Write 0..4, 0,2 or all"),
+            (("train", "-f", "first"), "Write 0..4, 0,2 or all"),
+            (("train", "-c", "smoke_4d"), "smoke_3d"),
+            (("train", "--plan", "better"), "There are: default"),
+            (("train", "--variant", "v", "--set", "epoch=3"), "epochs"),
+            (("train", "--variant", "v", "--set", "epochs"), "Write --set key=value"),
+            (("train", "--variant", "v", "--set", "epochs=many"), "epochs"),
+            (("train", "--device", "cudda"), "cpu"),
+            (("plan_and_preprocess", "--preset", "unett", "--dry-run"), "unet"),
+            (("explain", "--plan", "better"), "There are: default"),
+            (("report", "--plan", "better"), "There are: default"),
+        ],
+        ids=lambda part: " ".join(map(str, part)) if isinstance(part, tuple) else "",
+    )
+    def test_of_the_pen(self, whole_way: WholeWay, words: tuple[str, ...], sentence: str) -> None:
+        before = listing(whole_way.root)
+        message = refused(words[0], "-d", "Knot", "--root", whole_way.root, *words[1:], code=2)
+        assert sentence in message
+        assert listing(whole_way.root) == before
+
+    def test_unknown_data_set(self, whole_way: WholeWay) -> None:
+        message = refused("check", "-d", "Not", "--root", whole_way.root, code=2)
+        assert "no data set 'Not'" in message
+        assert "There are: Knot." in message
+
+    def test_unknown_data_set_as_json(self, whole_way: WholeWay) -> None:
+        outcome = typed("check", "-d", "Not", "--root", whole_way.root, "--json")
+        assert outcome.code == 2
+        assert outcome.json()["error"]["code"] == "no_dataset"
+
+    def test_nothing_planned_trained_or_chosen_yet(self, whole_way: WholeWay, tmp_path: Path) -> None:
+        done("import", whole_way.raw, "--as", "Knot", "--root", tmp_path)
+        at = ("-d", "Knot", "--root", tmp_path)
+        for command in ("train", "ensemble", "explain", "report"):
+            assert "Run `autoseg plan_and_preprocess -d Knot`" in refused(command, *at, code=2)
+        (tmp_path / "Knot/plans/default").mkdir(parents=True)
+        shutil.copy(whole_way.folder / "plans/default/plan.json", tmp_path / "Knot/plans/default")
+        assert "train" in refused("ensemble", *at, code=2)
+        scans = whole_way.raw / "imagesTr"
+        assert "autoseg ensemble -d Knot" in refused("predict", *at, "-i", scans, "-o", tmp_path / "out", code=2)
+        assert not (tmp_path / "out").exists()
+
+    def test_wrong_paths(self, whole_way: WholeWay, tmp_path: Path) -> None:
+        assert "does not exist" in refused("import", tmp_path / "no", "--as", "A", "--root", tmp_path / "w", code=3)
+        assert not (tmp_path / "w").exists()
+        words = ("predict", "-d", "Knot", "--root", whole_way.root, "-o", tmp_path / "out")
+        assert "Check the path after -i" in refused(*words, "-i", tmp_path / "no", code=2)
+        (tmp_path / "empty").mkdir()
+        assert "there is no image in here" in refused(*words, "-i", tmp_path / "empty", code=2)  # F47
+        assert not (tmp_path / "out").exists()
+        message = refused("evaluate", "-p", tmp_path / "no", "-t", builders.label_file(whole_way.raw).parent, code=2)
+        assert str(tmp_path / "no") in message
+
+    @pytest.mark.parametrize("name", ["a b", "", "-x", "x" * 101, ".hidden"])
+    def test_unsafe_names(self, whole_way: WholeWay, tmp_path: Path, name: str) -> None:
+        before = listing(tmp_path)
+        outcome = typed("import", whole_way.raw, f"--as={name}", "--root", tmp_path / "w")
+        assert outcome.code in (2, 3), outcome.said
+        assert "name" in outcome.err
+        assert "Traceback" not in outcome.err
+        assert listing(tmp_path) == before
+
+    def test_a_path_that_was_typed_is_meant(self, whole_way: WholeWay, tmp_path: Path) -> None:
+        done("import", whole_way.raw, "--as", tmp_path / "here" / "Knot", "--root", tmp_path / "w")
+        assert (tmp_path / "here/Knot/dataset.json").exists()
+        assert not (tmp_path / "w").exists()
+
+    @pytest.mark.parametrize("name", ["../x", "a/b", "a b"])
+    def test_unsafe_plan_and_variant(self, whole_way: WholeWay, name: str) -> None:
+        at = ("-d", "Knot", "--root", whole_way.root)
+        before = listing(whole_way.root.parent)
+        assert "is not a safe name" in refused("explain", *at, "--plan", name, code=3)
+        assert "is not a safe name" in refused("train", *at, "--variant", name, "--dry-run", code=3)
+        assert "is not a safe name" in refused("train", *at, "--variant", name, code=3)
+        assert listing(whole_way.root.parent) == before
+
+    def test_a_bug_keeps_its_traceback_and_a_user_error_too_when_asked(self, whole_way: WholeWay) -> None:
+        from autoseg.records.errors import UsageError
+
+        with pytest.raises(UsageError):
+            typed("check", "-d", "Not", "--root", whole_way.root, "--debug")
