@@ -25,6 +25,7 @@ COMMANDS = (
     "ensemble",
     "predict",
     "evaluate",
+    "compare",
     "report",
     "run",
     "status",
