@@ -97,7 +97,9 @@ def test_how_much_of_a_lesion_must_be_predicted():
 
 
 def test_small_and_large_by_the_ball_of_equal_volume():
-    assert equivalent_diameters_mm(np.array([8]), spacing_mm=(1, 1, 1), flat=False)[0] == pytest.approx(2.4814, abs=1e-4)
+    assert equivalent_diameters_mm(np.array([8]), spacing_mm=(1, 1, 1), flat=False)[0] == pytest.approx(
+        2.4814, abs=1e-4
+    )
     assert equivalent_diameters_mm(np.array([8]), spacing_mm=(9, 1, 1), flat=True)[0] == pytest.approx(3.1915, abs=1e-4)
     truth, prediction = cubes(FIRST, THIRD), cubes(FIRST, (1, 1, 7))
     truth[6:10, 6:10, 6:10] = True  # 64 voxels: a ball of 4.96 mm at 1 mm, 14.9 mm at 3 mm; the cubes' 7.4 mm at 3 mm

@@ -59,3 +59,15 @@ def test_nothing_to_score_is_left_out_and_failures_are_counted():
     assert organ.hd95_mm_median == 3.0
     assert (tumour.count, tumour.failed, tumour.dice_mean) == (1, 0, 0.5)
     assert math.isnan(tumour.dice_std)
+
+
+def test_distances_volumes_and_lesions_in_the_summary():
+    more = [
+        structure("organ", 0.8).model_copy(update={"assd_mm": mm, "lesion_f1": f1, "predicted_ml": ml})
+        for mm, f1, ml in ((1.0, 1.0, 1.5), (2.0, 0.5, 0.5), (INF, 0.0, 0.0))
+    ]
+    scores = tuple(CaseScore(case=f"c{i}", structures=(item,)) for i, item in enumerate(more))
+    (organ,) = summarise(Evaluation(members=("m",), scores=scores))
+    assert organ.assd_mm_median == 2.0
+    assert organ.volume_difference_ml_mean == pytest.approx((0.5 - 0.5 - 1.0) / 3)  # predicted minus true
+    assert organ.lesion_f1_mean == 0.5
