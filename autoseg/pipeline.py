@@ -220,9 +220,12 @@ def predict_held_out(
 
 def ensemble(work: Workspace, plan_name: str = "default", *, tell: Tell = quiet) -> EnsembleChoice:
     """Choose what predicts: over all that was trained, judged on cases that no member saw."""
-    plan = work.plan(plan_name)
+    plan, dataset = work.plan(plan_name), work.dataset()
+    if all(fold.name == "all" for fold in dataset.folds):
+        choice = ensembling.take_first(plan, work.trained(plan.name))
+        _write_choice(work, plan, choice, ())
+        return choice
     there = OutOfFold.collect(work, plan)
-    dataset = there.dataset
 
     def drawn(case: str) -> LabelMap:
         return truth(dataset, dataset.case(case))
@@ -248,11 +251,16 @@ def ensemble(work: Workspace, plan_name: str = "default", *, tell: Tell = quiet)
         scores.append(score_case(dataset, case, merged))
         values = predicting.written_values(merged.array, plan.labels)
         files.write_volume(folder / "predictions" / f"{case.id}.nii.gz", values, merged.grid, description=_origin(plan))
+    _write_choice(work, plan, choice, scores)
+    return choice
+
+
+def _write_choice(work: Workspace, plan: Plan, choice: EnsembleChoice, scores: Sequence[CaseScore]) -> None:
+    folder = work.ensemble(plan.name)
     evaluation = Evaluation(members=choice.members, scores=tuple(scores), inputs_digest=choice.digest())
     evaluating.write_scores(folder / "scores.csv", evaluation)
     write_record(folder / "evaluation.json", evaluation)
     write_record(folder / "choice.json", choice)
-    return choice
 
 
 def predict(
