@@ -409,12 +409,14 @@ def _checked(work: Workspace, workers: int | None) -> None:
 
 
 def _options(folder: Path, request: PredictRequest) -> predicting.Options:
-    record = read_record(folder / "run.json", RunRecord)
+    """Return how to predict: as the model was trained, unless this device is slow or unable in that precision."""
+    trained = read_record(folder / "run.json", RunRecord).precision
     profile = devices.find(request.device)
     devices.set_threads(profile.threads)
+    able = {"float32": True, "bfloat16": profile.fast_bfloat16, "float16": profile.kind == "cuda"}
     return predicting.Options(
         device=str(devices.torch_device(profile)),
-        precision=record.precision,
+        precision=trained if able[trained] else "float32",
         mirror=request.mirror,
         step_fraction=request.step_fraction,
     )
