@@ -109,6 +109,9 @@ def test_small_and_large_by_the_ball_of_equal_volume():
     fine = compared(truth, prediction)
     assert fine.small == fine.every
     assert math.isnan(fine.large.sensitivity)
+    coarse = compared(truth, prediction, mm=9.0)  # the cubes are balls of 22 mm, the spurious one too
+    assert coarse.small == Detection(truths=0, found=0, false_positives=0)
+    assert coarse.large == Detection(truths=2, found=1, false_positives=1)
 
 
 def test_nothing_to_score_is_nan_and_one_empty_side_is_0():
