@@ -119,7 +119,8 @@ def candidates(found: CandidateTable, *, json: bool) -> None:
     ]
     scored = ("Dice", "HD95 mm", "surface Dice", "precision", "recall")
     cost = ("parameters M", "memory GB", "hours")
-    title = f"{'fold' if len(found.folds) == 1 else 'folds'} {', '.join(found.folds)}: {found.cases} held-out cases of {found.patients} patients"
+    folds = f"{'fold' if len(found.folds) == 1 else 'folds'} {', '.join(found.folds)}"
+    title = f"{folds}: {found.cases} held-out cases of {found.patients} patients"
     console.table(title, ("model", *scored, *cost, "to the best", "could show", "p"), rows)
     console.line(
         "Dice: mean over patients. could show: the smallest difference that so many patients can show. "
