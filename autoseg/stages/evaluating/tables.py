@@ -22,8 +22,8 @@ class StructureSummary(Record):
         count: Cases with something to score.
         failed: Of these, cases where truth or prediction was empty (Dice 0 without a surface to measure).
         dice_mean, dice_median, dice_std: Over `count` cases; the standard deviation is the sample's.
-        iou_mean, precision_mean, recall_mean, surface_dice_mean: Over `count` cases; precision is left out where
-            nothing was predicted.
+        iou_mean, precision_mean, recall_mean, surface_dice_mean: Over `count` cases; precision counts as 0 where
+            nothing was predicted of what is there.
         hd95_mm_median, assd_mm_median: In mm; infinite distances take part in a median, where they would end a mean.
         volume_difference_ml_mean: Predicted minus true volume: below 0 where too little is predicted on the whole.
         lesion_f1_mean: Over the cases in which lesions were counted; nan where nobody asked.
