@@ -9,7 +9,7 @@ from types import ModuleType
 
 from autoseg.records.dataset import Case, Dataset, Fold, check_name
 from autoseg.records.errors import DataError, UsageError
-from autoseg.stages.importing import corrections, decathlon, hanseg, nnunet
+from autoseg.stages.importing import corrections, decathlon, hanseg, manifest, nnunet, pictures, totalsegmentator
 from autoseg.stages.importing.channels import with_kinds
 from autoseg.stages.importing.draft import Draft, Grouping, ImportOptions
 from autoseg.stages.importing.folds import make_folds, read_splits
@@ -23,14 +23,18 @@ LAYOUTS: tuple[tuple[str, ModuleType, str], ...] = (
     ("decathlon", decathlon, "a dataset.json that lists image and label pairs (Medical Segmentation Decathlon)"),
     ("nnunet", nnunet, "imagesTr, labelsTr and dataset.json (nnU-Net)"),
     ("hanseg", hanseg, "set_1/case_01/case_01_IMG_CT.nrrd (HaN-Seg)"),
+    ("totalsegmentator", totalsegmentator, "s0001/ct.nii.gz and s0001/segmentations (TotalSegmentator)"),
+    ("pictures", pictures, "images/x.png and masks/x.png, or x.png and x_mask.png (pictures)"),
+    ("manifest", manifest, "a .csv or .json file with the columns case, image:<channel> and label (a manifest)"),
 )
+ONE_FILE_LAYOUTS = tuple(layout for layout in LAYOUTS if layout[0] == "manifest")
 
 
 def import_dataset(source: Path, name: str, *, options: ImportOptions) -> Dataset:
     """Return the data set that a folder holds; nothing is copied or changed.
 
     Args:
-        source: The folder.
+        source: The folder, or a list in one file.
         name: What autoseg calls it, safe as a folder name.
         options: What the user says about it.
 
@@ -48,8 +52,9 @@ def import_dataset(source: Path, name: str, *, options: ImportOptions) -> Datase
     draft = Draft(**{**vars(draft), "channels": with_kinds(draft.channels, options.channel_kinds)})
     grouping = _group(draft, options)
     everyone = [case.model_copy(update={"group": grouping.groups[case.id]}) for case in draft.cases]
-    cases = [case for case in everyone if case.id not in options.test_cases]
-    tests = [case for case in everyone if case.id in options.test_cases]
+    locked = {*options.test_cases, *draft.test_cases}
+    cases = [case for case in everyone if case.id not in locked]
+    tests = [case for case in everyone if case.id in locked]
     if not cases:
         raise DataError("every case is a test case", file=source, fix="Leave some to train on.", code="no_cases")
     folds, notes = _fold(cases, draft, options)
@@ -69,17 +74,24 @@ def import_dataset(source: Path, name: str, *, options: ImportOptions) -> Datase
 
 
 def recognise(source: Path) -> tuple[str, ModuleType]:
-    """Return the name and the module of the layout that a folder has.
+    """Return the name and the module of the layout that a folder, or a list in one file, has.
 
     Raises:
         DataError: It has none; the message says what is there and which layouts exist.
     """
-    if not source.is_dir():
-        what = "is a file, not a folder" if source.exists() else "does not exist"
-        raise DataError(what, file=source, fix="Give the folder that holds the data set.", code="missing_folder")
-    for name, module, _ in LAYOUTS:
+    if not source.exists():
+        fix = "Give the folder that holds the data set."
+        raise DataError("does not exist", file=source, fix=fix, code="missing_folder")
+    for name, module, _ in LAYOUTS if source.is_dir() else ONE_FILE_LAYOUTS:
         if module.recognise(source):
             return name, module
+    if not source.is_dir():
+        raise DataError(
+            "is a file that lists no cases in a form that is known",
+            file=source,
+            fix=f"Give the folder that holds the data set, or {'; '.join(words for _, _, words in ONE_FILE_LAYOUTS)}.",
+            code="unknown_layout",
+        )
     there = sorted(p.name + ("/" if p.is_dir() else "") for p in source.iterdir() if not p.name.startswith("."))
     raise DataError(
         f"no known layout; it holds {enumerate_cases(there) if there else 'nothing'}",
@@ -112,7 +124,7 @@ def _group(draft: Draft, options: ImportOptions) -> Grouping:
 
 def _fold(cases: Sequence[Case], draft: Draft, options: ImportOptions) -> tuple[tuple[Fold, ...], tuple[str, ...]]:
     if options.splits is not None:
-        return read_splits(options.splits, cases, left_out=(*options.skip, *options.test_cases))
+        return read_splits(options.splits, cases, left_out=(*options.skip, *options.test_cases, *draft.test_cases))
     folds = make_folds(cases, find_classes(cases, draft.labels), count=options.folds, seed=options.seed)
     groups = len({case.group for case in cases})
     if groups == 1:

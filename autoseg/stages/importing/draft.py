@@ -67,6 +67,7 @@ class Draft:
         notes: What people should know, a line each.
         skipped: Ids of `ImportOptions.skip` that were met.
         grouping: Where the layout says who belongs to whom.
+        test_cases: Ids that the layout itself locks away.
     """
 
     channels: tuple[Channel, ...]
@@ -76,3 +77,4 @@ class Draft:
     notes: tuple[str, ...] = ()
     skipped: frozenset[str] = frozenset()
     grouping: Grouping | None = None
+    test_cases: tuple[str, ...] = ()
