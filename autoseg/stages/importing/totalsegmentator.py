@@ -81,7 +81,9 @@ def _images(folder: Path) -> dict[str, Path]:
     found = {}
     for kind in CHANNELS:
         paths = [folder / f"{kind}{suffix}" for suffix in (".nii.gz", ".nii")]
-        found |= {kind: path for path in reversed(paths) if path.is_file()}
+        there = [path for path in paths if path.is_file()]
+        if there:
+            found[kind] = there[0]
     return found
 
 

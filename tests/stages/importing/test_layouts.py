@@ -10,7 +10,7 @@ import pytest
 from autoseg.images.files import read_header
 from autoseg.records.dataset import NAME_PATTERN, Case, Dataset, FileSource, MaskSource
 from autoseg.stages.importing import ImportOptions, import_dataset
-from tests.stages.importing import writers
+from tests.stages.importing import simple, writers
 
 IDS = [f"scan{number}" for number in range(6)]
 
@@ -20,6 +20,9 @@ LAYOUTS: dict[str, Callable[[Path], Path]] = {
     "hanseg": lambda folder: writers.hanseg(
         folder, {f"case_{n:02d}": ("Brainstem", "Cochlea_L", "Cochlea_R") for n in range(1, 7)}
     ),
+    "totalsegmentator": lambda folder: simple.totalsegmentator(folder, {id: ("liver", "spleen") for id in IDS}),
+    "pictures": lambda folder: simple.pictures(folder, IDS),
+    "manifest": lambda folder: simple.manifest(folder, IDS),
 }
 
 
@@ -94,20 +97,22 @@ def test_two_imports_give_the_same_bytes(dataset: Dataset, source: Path) -> None
 
 
 def test_source_is_left_as_it_was(source: Path) -> None:
-    before = {path: path.stat().st_mtime_ns for path in source.rglob("*")}
+    folder = source if source.is_dir() else source.parent
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     import_dataset(source, "study", options=ImportOptions())
-    assert {path: path.stat().st_mtime_ns for path in source.rglob("*")} == before
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 
 def test_links_to_another_disk_are_followed(source: Path, tmp_path: Path) -> None:
     (tmp_path / "linked").symlink_to(source)
     inner = tmp_path / "inner"
     inner.mkdir()
-    for path in source.iterdir():
+    for path in (source if source.is_dir() else source.parent).iterdir():
         (inner / path.name).symlink_to(path)
     direct = import_dataset(source, "study", options=ImportOptions())
     assert import_dataset(tmp_path / "linked", "study", options=ImportOptions()) == direct
-    assert len(import_dataset(inner, "study", options=ImportOptions()).cases) == len(direct.cases)
+    within = inner if source.is_dir() else inner / source.name
+    assert len(import_dataset(within, "study", options=ImportOptions()).cases) == len(direct.cases)
 
 
 def test_skipped_and_test_cases_leave_the_training(dataset: Dataset, source: Path) -> None:
