@@ -123,8 +123,8 @@ class Dataset(Record):
     Attributes:
         schema_version: Of this file.
         name: Safe as a folder name.
-        source: The folder that was imported.
-        layout: The layout that was recognised (`nnunet`, `decathlon`, `hanseg`).
+        source: The folder, or the one file, that was imported.
+        layout: The layout that was recognised (`nnunet`, `decathlon`, `hanseg`, ...).
         channels: In the order of the network's input.
         labels: What is segmented.
         cases: For training and cross-validation.

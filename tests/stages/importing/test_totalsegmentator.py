@@ -68,7 +68,7 @@ def test_cases_without_image_are_all_listed(tmp_path: Path) -> None:
 def test_ct_and_mr_do_not_mix(tmp_path: Path) -> None:
     totalsegmentator(tmp_path, {"s1": ("liver",)})
     totalsegmentator(tmp_path, {"s2": ("liver",)}, image="mri")
-    with pytest.raises(DataError, match="1 of 2 cases have mri.nii.gz where the others have ct.nii.gz: s2"):
+    with pytest.raises(DataError, match=r"1 of 2 cases have mri\.nii\.gz where the others have ct\.nii\.gz: s2"):
         read(tmp_path, ImportOptions())
 
 
