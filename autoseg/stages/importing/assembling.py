@@ -9,10 +9,10 @@ from types import ModuleType
 
 from autoseg.records.dataset import Case, Dataset, Fold, check_name
 from autoseg.records.errors import DataError, UsageError
-from autoseg.stages.importing import corrections, decathlon, hanseg, nnunet
+from autoseg.stages.importing import bids, corrections, datalist, decathlon, gi_tract, hanseg, nnunet
 from autoseg.stages.importing.channels import with_kinds
 from autoseg.stages.importing.draft import Draft, Grouping, ImportOptions
-from autoseg.stages.importing.folds import make_folds, read_splits
+from autoseg.stages.importing.folds import listed_folds, make_folds, read_splits
 from autoseg.stages.importing.groups import given_groups, guess_from_names, guess_siblings
 from autoseg.stages.importing.listing import enumerate_cases
 from autoseg.stages.importing.presence import find_classes
@@ -23,14 +23,18 @@ LAYOUTS: tuple[tuple[str, ModuleType, str], ...] = (
     ("decathlon", decathlon, "a dataset.json that lists image and label pairs (Medical Segmentation Decathlon)"),
     ("nnunet", nnunet, "imagesTr, labelsTr and dataset.json (nnU-Net)"),
     ("hanseg", hanseg, "set_1/case_01/case_01_IMG_CT.nrrd (HaN-Seg)"),
+    ("bids", bids, "dataset_description.json, sub-01/ct/sub-01_ct.nii.gz and derivatives with labels (BIDS)"),
+    ("gi_tract", gi_tract, "train.csv and train/case1/case1_day0/scans (UW-Madison GI tract)"),
+    ("datalist", datalist, "one .json that lists images, labels and folds (MONAI)"),
 )
+ONE_FILE_LAYOUTS = tuple(layout for layout in LAYOUTS if layout[0] == "datalist")
 
 
 def import_dataset(source: Path, name: str, *, options: ImportOptions) -> Dataset:
     """Return the data set that a folder holds; nothing is copied or changed.
 
     Args:
-        source: The folder.
+        source: The folder, or a list in one file.
         name: What autoseg calls it, safe as a folder name.
         options: What the user says about it.
 
@@ -48,8 +52,9 @@ def import_dataset(source: Path, name: str, *, options: ImportOptions) -> Datase
     draft = Draft(**{**vars(draft), "channels": with_kinds(draft.channels, options.channel_kinds)})
     grouping = _group(draft, options)
     everyone = [case.model_copy(update={"group": grouping.groups[case.id]}) for case in draft.cases]
-    cases = [case for case in everyone if case.id not in options.test_cases]
-    tests = [case for case in everyone if case.id in options.test_cases]
+    locked = {*options.test_cases, *draft.test_cases}
+    cases = [case for case in everyone if case.id not in locked]
+    tests = [case for case in everyone if case.id in locked]
     if not cases:
         raise DataError("every case is a test case", file=source, fix="Leave some to train on.", code="no_cases")
     folds, notes = _fold(cases, draft, options)
@@ -69,17 +74,24 @@ def import_dataset(source: Path, name: str, *, options: ImportOptions) -> Datase
 
 
 def recognise(source: Path) -> tuple[str, ModuleType]:
-    """Return the name and the module of the layout that a folder has.
+    """Return the name and the module of the layout that a folder, or a list in one file, has.
 
     Raises:
         DataError: It has none; the message says what is there and which layouts exist.
     """
-    if not source.is_dir():
+    if not source.is_dir() and not (source.is_file() and source.suffix.lower() == ".json"):
         what = "is a file, not a folder" if source.exists() else "does not exist"
         raise DataError(what, file=source, fix="Give the folder that holds the data set.", code="missing_folder")
-    for name, module, _ in LAYOUTS:
+    for name, module, _ in LAYOUTS if source.is_dir() else ONE_FILE_LAYOUTS:
         if module.recognise(source):
             return name, module
+    if source.is_file():
+        raise DataError(
+            "lists no training images in a form that is known",
+            file=source,
+            fix=f"Known is: {'; '.join(words for _, _, words in ONE_FILE_LAYOUTS)}.",
+            code="unknown_layout",
+        )
     there = sorted(p.name + ("/" if p.is_dir() else "") for p in source.iterdir() if not p.name.startswith("."))
     raise DataError(
         f"no known layout; it holds {enumerate_cases(there) if there else 'nothing'}",
@@ -113,7 +125,10 @@ def _group(draft: Draft, options: ImportOptions) -> Grouping:
 def _fold(cases: Sequence[Case], draft: Draft, options: ImportOptions) -> tuple[tuple[Fold, ...], tuple[str, ...]]:
     if options.splits is not None:
         return read_splits(options.splits, cases, left_out=(*options.skip, *options.test_cases))
-    folds = make_folds(cases, find_classes(cases, draft.labels), count=options.folds, seed=options.seed)
+    if draft.held_out is not None:
+        return listed_folds(draft.held_out, cases)
+    presence = find_classes(cases, draft.labels) if draft.presence is None else draft.presence
+    folds = make_folds(cases, presence, count=options.folds, seed=options.seed)
     groups = len({case.group for case in cases})
     if groups == 1:
         return folds, ("Warning: there is one patient, so nothing can be held out; only the fold 'all' exists.",)
