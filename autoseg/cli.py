@@ -37,7 +37,9 @@ Minutes = Annotated[
 
 @app.command("import")
 def import_(
-    source: Annotated[Path, typer.Argument(help="Folder with the data; its layout is recognised.")],
+    source: Annotated[
+        Path, typer.Argument(help="Folder with the data, or a MONAI datalist; its layout is recognised.")
+    ],
     name: Annotated[str, typer.Option("--as", help="What to call the data set.")],
     root: Root = None,
     groups: Annotated[

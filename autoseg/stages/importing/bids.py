@@ -1,7 +1,7 @@
 """The layout of BIDS: `sub-01[/ses-02]/<modality>/sub-01_..._<suffix>.nii.gz`, labels below `derivatives`.
 
-Source: the Brain Imaging Data Structure, bids-specification.readthedocs.io, "Imaging derivatives" for labels; names such
-as `sub-01_ct_seg-manual.nii.gz` are an older custom of the same kind.
+Source: the Brain Imaging Data Structure, bids-specification.readthedocs.io, "Imaging derivatives" for labels; names
+such as `sub-01_ct_seg-manual.nii.gz` are an older custom.
 """
 
 from __future__ import annotations
@@ -137,9 +137,10 @@ def _case_of(name: Name, images: Images) -> str | None:
 
 def _drawn_on(labels: Mapping[str, Sequence[Name]], images: Images) -> tuple[str, tuple[str, ...]]:
     """Return the channel that most labels name, and a note about labels that name another."""
-    counts: Counter[str | None] = Counter()
+    counts: Counter[str] = Counter()
     for id, names in labels.items():
-        counts.update({_target(name, images[id]) for name in names} - {None})
+        targets = {_target(name, images[id]) for name in names}
+        counts.update(target for target in targets if target is not None)
     if not counts:  # no label says what it was drawn on: the channel that most cases have
         counts.update(channel for id in labels for channel, name in images[id].items() if name.folder not in SERIES)
         counts = counts or Counter(channel for id in labels for channel in images[id])

@@ -6,9 +6,10 @@ Source: the documentation of `monai.data.load_decathlon_datalist` and of Auto3DS
 
 from __future__ import annotations
 
-import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -57,6 +58,7 @@ def read(source: Path, options: ImportOptions) -> Draft:
         raise DataError("lists no case with labels", file=file, fix="Check the file.", code="no_cases")
     images = {id: [listed_file(file.parent, path, file=file) for path in entry.images] for id, entry in kept.items()}
     truths = {id: listed_file(file.parent, str(entry.label), file=file) for id, entry in kept.items()}
+    held_out = _held_out(kept, file)
     _check_files({id: [*images[id], truths[id]] for id in kept}, file)
     channels, several = _channels(description, images, file)
     labels, notes = _labels(description, list(truths.values()), file)
@@ -72,7 +74,7 @@ def read(source: Path, options: ImportOptions) -> Draft:
         cases=cases,
         notes=notes,
         skipped=skipped,
-        held_out=_held_out(kept, file),
+        held_out=held_out,
         test_cases=tuple(id for id, entry in kept.items() if entry.part in TESTS),
     )
 
@@ -141,7 +143,11 @@ def _stem(names: Sequence[str]) -> str:
     from autoseg.images.files import strip_suffix
 
     stems = [strip_suffix(name) for name in names]
-    return os.path.commonprefix(stems).rstrip("-_.") or stems[0]
+    alike = takewhile(lambda letters: len(set(letters)) == 1, zip(*stems, strict=False))
+    shared = "".join(letters[0] for letters in alike)
+    if len(stems) > 1:  # `x_t1` and `x_t2` share `x_t`, of which `x` is the case
+        shared = re.sub(r"[^-_.]*$", "", shared)
+    return shared.rstrip("-_.") or stems[0]
 
 
 def _whole(path: str) -> str:
@@ -224,7 +230,7 @@ def _check_files(files: Mapping[str, Sequence[Path]], file: Path) -> None:
     missing = {id: path for id, paths in files.items() for path in paths if not path.is_file()}
     if missing:
         raise DataError(
-            f"{len(missing)} of {len(files)} cases lack a file that {file.name} lists: {enumerate_cases(list(missing))}",
+            f"{len(missing)} of {len(files)} cases lack a file that the list names: {enumerate_cases(list(missing))}",
             file=next(iter(missing.values())),
             fix=f"Paths count from {file.parent}. Add the files, or leave these cases out with --skip.",
             code="missing_file",
