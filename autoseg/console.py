@@ -103,7 +103,7 @@ def _minutely() -> Callable[[str, float, float | None], None]:
         if now - last["time"] < 60 and topic == last["topic"]:  # type: ignore[operator]
             return
         last.update(time=now, topic=topic)
-        words = "" if left is None else f", {_duration(left)} left in this run"
+        words = "" if left is None else f", {_duration(left)} left"
         sys.stderr.write(f"{plain(what)} ({100 * done:.0f} %{words})\n")
         sys.stderr.flush()
 

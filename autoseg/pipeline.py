@@ -132,20 +132,34 @@ def train(work: Workspace, request: TrainRequest, *, tell: Tell = quiet) -> tupl
 def _train(
     work: Workspace, plan: Plan, wanted: Sequence[ModelId], request: TrainRequest, tell: Tell
 ) -> tuple[Evaluation, ...]:
+    budgets = [runs.budget_seconds(plan, model.configuration, wanted, request.minutes) for model in wanted]
     evaluations = []
-    for number, model in enumerate(wanted):
-        budget = runs.budget_seconds(plan, model.configuration, wanted, request.minutes)
+    for number, (model, budget) in enumerate(zip(wanted, budgets, strict=True)):
         where = f"[{number + 1}/{len(wanted)}] {model.key()}"
+        later = [seconds for seconds in budgets[number + 1 :] if seconds is not None]
 
-        def progress(now: training.Progress, where: str = where, number: int = number) -> None:
+        def progress(
+            now: training.Progress, where: str = where, number: int = number, later: Sequence[float] = tuple(later)
+        ) -> None:
             done = (number + now.step / max(now.steps, 1)) / len(wanted)
-            left = now.seconds_left
-            tell(f"{where} step {now.step}/{now.steps} loss {now.loss:.3f} {now.step_seconds:.2f} s/step", done, left)
+            # Without a budget the runs to come are taken to be as long as this one.
+            to_come = sum(later) if later else (len(wanted) - number - 1) * now.steps * now.step_seconds
+            what = f"{where} step {now.step}/{now.steps} loss {now.loss:.3f} {now.step_seconds:.2f} s/step"
+            tell(what, done, now.seconds_left + to_come)
 
         fit(work, plan, model, request, budget_seconds=budget, progress=progress)
+        _report_overrun(work, model)
         evaluations.append(predict_held_out(work, plan, model, device=request.device, where=where, tell=tell))
         log.info("%s: mean Dice %.4f", model.key(), evaluations[-1].mean_dice())
     return tuple(evaluations)
+
+
+def _report_overrun(work: Workspace, model: ModelId) -> None:
+    """Say so when a run took longer than its budget: its steps were fixed before the first one."""
+    seconds = read_record(work.model(model) / "model.json", TrainedModel).seconds
+    budget = read_record(work.model(model) / "run.json", RunRecord).budget_seconds
+    if budget and seconds > 1.05 * budget:
+        log.warning("%s took %.0f s of the %.0f s that it had: the machine became slower", model.key(), seconds, budget)
 
 
 def fit(
@@ -206,9 +220,12 @@ def predict_held_out(
 
 def ensemble(work: Workspace, plan_name: str = "default", *, tell: Tell = quiet) -> EnsembleChoice:
     """Choose what predicts: over all that was trained, judged on cases that no member saw."""
-    plan = work.plan(plan_name)
+    plan, dataset = work.plan(plan_name), work.dataset()
+    if all(fold.name == "all" for fold in dataset.folds):
+        choice = ensembling.take_first(plan, work.trained(plan.name))
+        _write_choice(work, plan, choice, ())
+        return choice
     there = OutOfFold.collect(work, plan)
-    dataset = there.dataset
 
     def drawn(case: str) -> LabelMap:
         return truth(dataset, dataset.case(case))
@@ -234,11 +251,16 @@ def ensemble(work: Workspace, plan_name: str = "default", *, tell: Tell = quiet)
         scores.append(score_case(dataset, case, merged))
         values = predicting.written_values(merged.array, plan.labels)
         files.write_volume(folder / "predictions" / f"{case.id}.nii.gz", values, merged.grid, description=_origin(plan))
+    _write_choice(work, plan, choice, scores)
+    return choice
+
+
+def _write_choice(work: Workspace, plan: Plan, choice: EnsembleChoice, scores: Sequence[CaseScore]) -> None:
+    folder = work.ensemble(plan.name)
     evaluation = Evaluation(members=choice.members, scores=tuple(scores), inputs_digest=choice.digest())
     evaluating.write_scores(folder / "scores.csv", evaluation)
     write_record(folder / "evaluation.json", evaluation)
     write_record(folder / "choice.json", choice)
-    return choice
 
 
 def predict(
@@ -387,12 +409,14 @@ def _checked(work: Workspace, workers: int | None) -> None:
 
 
 def _options(folder: Path, request: PredictRequest) -> predicting.Options:
-    record = read_record(folder / "run.json", RunRecord)
+    """Return how to predict: as the model was trained, unless this device is slow or unable in that precision."""
+    trained = read_record(folder / "run.json", RunRecord).precision
     profile = devices.find(request.device)
     devices.set_threads(profile.threads)
+    able = {"float32": True, "bfloat16": profile.fast_bfloat16, "float16": profile.kind == "cuda"}
     return predicting.Options(
         device=str(devices.torch_device(profile)),
-        precision=record.precision,
+        precision=trained if able[trained] else "float32",
         mirror=request.mirror,
         step_fraction=request.step_fraction,
     )

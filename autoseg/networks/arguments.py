@@ -55,13 +55,13 @@ def per_axis(architecture: Architecture, key: str, *, length: int) -> tuple[tupl
     return tuple(tuple(row) for row in value)  # type: ignore[arg-type]
 
 
-def number(architecture: Architecture, key: str) -> int:
-    """Return the whole number (1 or more) under `key`.
+def number(architecture: Architecture, key: str, default: int | None = None) -> int:
+    """Return the whole number (1 or more) under `key`, or `default` where the key is absent.
 
     Raises:
         UsageError: It is something else.
     """
-    value = architecture.arguments[key]
+    value = architecture.arguments.get(key, default)
     if not _is_count(value):
         raise wrong(architecture, key, f"is {value!r}, not a whole number of 1 or more")
     return value  # type: ignore[return-value]

@@ -20,9 +20,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from autoseg.networks.arguments import counts
+from autoseg.networks.arguments import counts, number
 from autoseg.networks.blocks import InstanceNorm, dilated, enlarge, initialise, pointwise
-from autoseg.networks.staged import Arguments, number, read, run
+from autoseg.networks.staged import Arguments, read, run
 from autoseg.records.geometry import Shape
 from autoseg.records.plan import Architecture
 

@@ -19,9 +19,9 @@ from types import MappingProxyType
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from autoseg.networks.arguments import counts, wrong
+from autoseg.networks.arguments import counts, number, wrong
 from autoseg.networks.blocks import InstanceNorm, initialise, pointwise
-from autoseg.networks.staged import Arguments, StagedNetwork, choice, headed, number, read
+from autoseg.networks.staged import Arguments, StagedNetwork, choice, headed, read
 from autoseg.records.plan import Architecture
 
 _Layers = Mapping[int, Callable[..., nn.Module]]

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from autoseg.networks.arguments import counts
+from autoseg.networks.arguments import counts, number
 from autoseg.networks.blocks import InstanceNorm, convolution, dilated, enlarge, initialise, pointwise
-from autoseg.networks.staged import Arguments, StagedNetwork, headed, number, read
+from autoseg.networks.staged import Arguments, StagedNetwork, headed, read
 from autoseg.records.plan import Architecture
 
 OPTIONAL = ("rates", "reduction")

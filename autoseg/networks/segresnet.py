@@ -15,9 +15,9 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
-from autoseg.networks.arguments import wrong
+from autoseg.networks.arguments import number, wrong
 from autoseg.networks.blocks import InstanceNorm, convolution, enlarge, initialise, pointwise, upsampling
-from autoseg.networks.staged import Arguments, StagedNetwork, choice, headed, number, read
+from autoseg.networks.staged import Arguments, StagedNetwork, choice, headed, read
 from autoseg.records.plan import Architecture
 
 OPTIONAL = ("norm", "groups", "upsampling")

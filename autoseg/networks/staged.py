@@ -150,18 +150,6 @@ def read(architecture: Architecture, *, optional: Sequence[str] = ()) -> Argumen
     )
 
 
-def number(architecture: Architecture, key: str, default: int) -> int:
-    """Return the whole number (1 or more) under an optional key.
-
-    Raises:
-        UsageError: It is something else.
-    """
-    value = architecture.arguments.get(key, default)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise wrong(architecture, key, f"is {value!r}, not a whole number of 1 or more")
-    return value
-
-
 def choice(architecture: Architecture, key: str, valid: Sequence[str]) -> str:
     """Return the word under an optional key, the first of `valid` where it is absent.
 

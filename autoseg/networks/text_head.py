@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from autoseg.networks import staged, unet
-from autoseg.networks.arguments import wrong
+from autoseg.networks.arguments import number, wrong
 from autoseg.networks.blocks import checkpointed
 from autoseg.records.plan import Architecture
 
@@ -177,9 +177,9 @@ def read(architecture: Architecture) -> Arguments:
         raise wrong(architecture, "vector_width", "is given beside 'vectors', which have a length already")
     return Arguments(
         head=head,
-        embedding=staged.number(architecture, "embedding", EMBEDDINGS[head]),
+        embedding=number(architecture, "embedding", EMBEDDINGS[head]),
         vectors=vectors,
-        vector_width=len(vectors[0]) if vectors else staged.number(architecture, "vector_width", VECTOR_WIDTH),
+        vector_width=len(vectors[0]) if vectors else number(architecture, "vector_width", VECTOR_WIDTH),
     )
 
 

@@ -1,0 +1,105 @@
+"""The memory that a plan expects beside what a real step holds, for every preset at two sizes.
+
+    python benchmarks/memory_estimate.py                     # on a CPU: the same counter on real tensors
+    python benchmarks/memory_estimate.py --device cuda       # beside torch's own max_memory_allocated and _reserved
+
+Each preset is planned for the hippocampus fingerprint in `plans/reference`, and its step is run at half of the planned
+batch (at least one sample) and at all of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from autoseg.networks import catalog, losses, memory, step
+from autoseg.records.fingerprint import Fingerprint
+from autoseg.records.machine import DeviceProfile
+from autoseg.records.plan import Configuration, Plan
+from autoseg.stages import planning
+
+FINGERPRINT = Path(__file__).resolve().parents[1] / "plans" / "reference" / "hippocampus" / "fingerprint.json"
+
+
+def main() -> None:
+    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    words.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    words.add_argument("--memory-gb", type=float, default=8.0)
+    words.add_argument("--presets", nargs="*", default=[name for name in planning.preset_names() if name != "smoke"])
+    given = words.parse_args()
+    fingerprint = Fingerprint.parse(FINGERPRINT.read_bytes(), file=str(FINGERPRINT))
+    device = DeviceProfile(kind=given.device, name="bench", memory_gb=given.memory_gb, fast_bfloat16=True)
+    for name in given.presets:
+        plan = planning.make_plan(fingerprint, [planning.load_preset(name)], device)
+        configuration = plan.configuration(plan.lineup[0].configuration)
+        for batch in sorted({max(1, configuration.batch_size // 2), configuration.batch_size}):
+            print(json.dumps(compare(plan, configuration, batch, given.device)), flush=True)
+
+
+def compare(plan: Plan, configuration: Configuration, batch: int, device: str) -> dict[str, object]:
+    """Return estimate and measurement of one step, in MiB, and their ratio."""
+    architecture, recipe, shape = configuration.architecture, configuration.recipe, configuration.patch_shape
+    estimate = memory.measure_step(architecture, recipe, shape, batch, device_kind=device).peak_bytes
+    row: dict[str, object] = {"configuration": configuration.name, "patch": shape, "batch": batch}
+    if device == "cuda":
+        found = on_card(plan, configuration, batch)
+        row |= {"reserved_mib": round(torch.cuda.max_memory_reserved() / 2**20)}
+    else:
+        found = memory.count(
+            architecture,
+            (*shape, batch),
+            lambda network: real_step(plan, configuration, network),
+            device_kind="cpu",
+            fake=False,
+        ).peak_bytes
+    return row | {
+        "estimate_mib": round(estimate / 2**20),
+        "real_mib": round(found / 2**20),
+        "ratio": round(estimate / found, 4),
+    }
+
+
+def real_step(plan: Plan, configuration: Configuration, network: nn.Module) -> memory.Step:
+    """Return the training step of a configuration with the optimiser's state in place, labels drawn at random."""
+    recipe = configuration.recipe
+    loss = losses.make_loss(recipe, plan.labels, batch_dice=configuration.batch_dice)
+    optimizer = step.make_optimizer(network, recipe)
+    memory.fill_state(optimizer)
+    average = step.make_average(network, recipe.ema_decay)
+
+    def run(image: torch.Tensor) -> torch.Tensor:
+        labels = torch.randint(0, len(plan.labels.structures) + 1, image[:, 0].shape, device=image.device)
+        return step.train_step(
+            network,
+            loss,
+            optimizer,
+            image,
+            losses.Target(labels),
+            precision="bfloat16",
+            clip=recipe.clip,
+            ema=average,
+            dimensions=configuration.dimensions,
+        )
+
+    return run
+
+
+def on_card(plan: Plan, configuration: Configuration, batch: int) -> int:
+    """Return `max_memory_allocated` of the third of three real steps on the card."""
+    network = catalog.build(configuration.architecture).cuda().train()
+    run = real_step(plan, configuration, network)
+    image = torch.randn(batch, configuration.architecture.input_channels, *configuration.patch_shape, device="cuda")
+    for _ in range(3):
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        run(image)
+    torch.cuda.synchronize()
+    return torch.cuda.max_memory_allocated()
+
+
+if __name__ == "__main__":
+    main()
