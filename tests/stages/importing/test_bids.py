@@ -91,10 +91,11 @@ def test_labels_in_a_standard_space_are_passed_over(tmp_path: Path) -> None:
 
 def test_labels_on_the_less_common_channel_and_unlabelled_scans_are_said(tmp_path: Path) -> None:
     bids(tmp_path, ["01", "02"])
-    write_nifti(tmp_path / "derivatives" / "labels" / "sub-01" / "anat" / "sub-01_FLAIR_seg.nii.gz", blob(1))
+    write_nifti(tmp_path / "derivatives" / "labels" / "sub-01" / "anat" / "sub-01_FLAIR_seg-manual.nii.gz", blob(1))
     write_nifti(tmp_path / "sub-03" / "anat" / "sub-03_T1w.nii.gz", voxels(7))
     draft = read(tmp_path, ImportOptions())
     assert [case.id for case in draft.cases] == ["sub-01", "sub-02"]
+    assert all(case.labels is not None and "T1w_seg" in case.labels.files()[0] for case in draft.cases)
     assert any("those on FLAIR (1 cases) were not" in note for note in draft.notes)
     assert any("1 scans have no labels and were left out: sub-03" in note for note in draft.notes)
 
