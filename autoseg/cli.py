@@ -237,18 +237,32 @@ def evaluate(
     truths: Annotated[Path, typer.Option("-t", "--truths", help="Folder of true label maps, equally named.")],
     dataset: Annotated[str | None, typer.Option("-d", "--dataset", help="Data set that names the structures.")] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="CSV file for every score.")] = None,
+    lesions: Annotated[bool, typer.Option("--lesions", help="Count every connected piece as a lesion, too.")] = False,
     root: Root = None,
     json: Json = False,
 ) -> None:
-    """Score label maps against the truth: Dice, IoU, HD95, surface Dice, precision, recall, volumes."""
+    """Score label maps against the truth: Dice, IoU, HD95, surface Dice, precision, recall, ASSD, volumes, lesions."""
     from autoseg import pipeline
 
     labels = _workspace(dataset, root).dataset().labels if dataset else None
-    evaluation, summaries = pipeline.evaluate(predictions, truths, labels, output)
+    evaluation, summaries = pipeline.evaluate(predictions, truths, labels, output, lesions=lesions)
     if json:
         console.as_json(evaluation.model_dump(mode="json"))
         return
     views.scores(f"{len(evaluation.scores)} cases, mean Dice {evaluation.mean_dice():.4f}", summaries)
+
+
+@app.command()
+def compare(
+    dataset: Name,
+    plan: Annotated[str | None, typer.Option("--plan", help="Only models of this plan. [default: all]")] = None,
+    root: Root = None,
+    json: Json = False,
+) -> None:
+    """Put all trained models side by side: scores, cost, and which differences are more than chance."""
+    from autoseg import pipeline
+
+    views.candidates(pipeline.compare(_workspace(dataset, root), plan), json=json)
 
 
 @app.command()

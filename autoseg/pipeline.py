@@ -319,13 +319,29 @@ def candidates(work: Workspace, plan_name: str) -> dict[str, tuple[str, ...]]:
 
 
 def evaluate(
-    predictions: Path, truths: Path, labels: Labels | None, output: Path | None
+    predictions: Path, truths: Path, labels: Labels | None, output: Path | None, *, lesions: bool = False
 ) -> tuple[Evaluation, list[evaluating.StructureSummary]]:
-    """Score a folder of label maps against another, and keep every score as CSV where `output` says so."""
-    evaluation = evaluating.evaluate_folder(predictions, truths, labels)
+    """Score a folder of label maps against another, and keep every score as CSV where `output` says so.
+
+    `lesions` counts the connected pieces of each structure as well.
+    """
+    evaluation = evaluating.evaluate_folder(predictions, truths, labels, lesions=lesions)
     if output is not None:
         evaluating.write_scores(output, evaluation)
     return evaluation, evaluating.summarise(evaluation)
+
+
+def compare(work: Workspace, plan_name: str | None = None) -> evaluating.CandidateTable:
+    """Put every trained candidate side by side, of one plan or of all, on the folds that they share.
+
+    Raises:
+        UsageError: There are fewer than two candidates, or no two of them share a fold.
+    """
+    dataset = work.dataset()
+    if plan_name is not None:
+        work.plan(plan_name)  # else a slip of the pen would look like a plan without models
+    candidates = evaluating.read_candidates(work, plan_name)
+    return evaluating.compare_candidates(candidates, evaluating.patients_of(dataset))
 
 
 def report(work: Workspace, plan_name: str = "default", *, tell: Tell = quiet) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
     from autoseg.records.forecast import Forecast
     from autoseg.records.plan import Plan
     from autoseg.records.results import EnsembleChoice
-    from autoseg.stages.evaluating import StructureSummary
+    from autoseg.stages.evaluating import CandidateTable, StructureSummary
 
 
 def plan(made: Plan) -> None:
@@ -75,7 +76,8 @@ def choice(chosen: EnsembleChoice, *, json: bool) -> None:
 
 
 def scores(title: str, summaries: Sequence[StructureSummary]) -> None:
-    """Print the scores of every structure."""
+    """Print the scores of every structure; lesions where they were counted."""
+    lesions = any(item.lesion_f1_mean == item.lesion_f1_mean for item in summaries)
     rows = [
         (
             item.structure,
@@ -83,7 +85,50 @@ def scores(title: str, summaries: Sequence[StructureSummary]) -> None:
             f"{item.dice_mean:.3f}",
             f"{item.hd95_mm_median:.2f}",
             f"{item.surface_dice_mean:.3f}",
+            f"{item.assd_mm_median:.2f}",
+            f"{item.volume_difference_ml_mean:+.3f}",
+            *((f"{item.lesion_f1_mean:.3f}",) if lesions else ()),
         )
         for item in summaries
     ]
-    console.table(title, ("structure", "cases", "Dice", "HD95 mm", "surface Dice"), rows)
+    columns = ("structure", "cases", "Dice", "HD95 mm", "surface Dice", "ASSD mm", "volume difference ml")
+    console.table(title, (*columns, "lesion F1") if lesions else columns, rows)
+
+
+def candidates(found: CandidateTable, *, json: bool) -> None:
+    """Print all trained candidates side by side, the best first."""
+    if json:
+        console.as_json(found.model_dump(mode="json"))
+        return
+    rows = [
+        (
+            item.name,
+            f"{item.dice:.4f}",
+            f"{item.hd95_mm:.2f}",
+            f"{item.surface_dice:.3f}",
+            f"{item.precision:.3f}",
+            f"{item.recall:.3f}",
+            f"{item.parameters / 1e6:.1f}",
+            f"{item.memory_gb:.2f}",
+            f"{item.training_hours:.2f}",
+            f"{item.gain:+.4f}" if number else "best",
+            _number(item.smallest_difference, ".4f"),
+            _number(item.p_value, ".3g"),
+        )
+        for number, item in enumerate(found.rows)
+    ]
+    scored = ("Dice", "HD95 mm", "surface Dice", "precision", "recall")
+    cost = ("parameters M", "memory GB", "hours")
+    folds = f"{'fold' if len(found.folds) == 1 else 'folds'} {', '.join(found.folds)}"
+    title = f"{folds}: {found.cases} held-out cases of {found.patients} patients"
+    console.table(title, ("model", *scored, *cost, "to the best", "could show", "p"), rows)
+    console.line(
+        "Dice: mean over patients. could show: the smallest difference that so many patients can show. "
+        "p: Wilcoxon's signed ranks against the best, patient by patient, with Holm's correction."
+    )
+    for note in found.notes:
+        console.line(f"note: {note}")
+
+
+def _number(value: float, form: str) -> str:
+    return "-" if math.isnan(value) else format(value, form)

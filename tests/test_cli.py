@@ -25,6 +25,7 @@ COMMANDS = (
     "ensemble",
     "predict",
     "evaluate",
+    "compare",
     "report",
     "run",
     "status",
@@ -169,6 +170,28 @@ class TestWholeWay:
         assert "import a data set with" in done("status", "--root", tmp_path / "nothing").out
         assert "can be written" in done("doctor", "--root", tmp_path).out
 
+    def test_models_side_by_side(self, whole_way: WholeWay, tmp_path: Path) -> None:
+        at = ("-d", "Knot", "--root", whole_way.root)
+        before = listing(whole_way.root)
+        outcome = done("compare", *at)
+        assert "folds 0, 1: 4 held-out cases of 4 patients" in outcome.out
+        assert "default/smoke_2d/base_s0" in outcome.out
+        assert "best" in outcome.out
+        table = done("compare", *at, "--plan", "default", "--json").json()
+        assert {row["name"] for row in table["rows"]} == {"default/smoke_2d/base_s0", "default/smoke_3d/base_s0"}
+        assert all(row["training_hours"] > 0 and row["parameters"] > 0 for row in table["rows"])
+        assert "There are: default" in refused("compare", *at, "--plan", "dfault", code=2)
+        assert listing(whole_way.root) == before
+        shutil.copytree(whole_way.root, tmp_path / "one")
+        own = ("-d", "Knot", "--root", tmp_path / "one")
+        done("report", *own)
+        page = tmp_path / "one/Knot/report/default/report.html"
+        assert "<h2>Models compared</h2>" in page.read_text()
+        shutil.rmtree(tmp_path / "one/Knot/models/default/smoke_3d")
+        assert "only default/smoke_2d/base_s0 was trained" in refused("compare", *own, code=2)
+        done("report", *own)
+        assert "Models compared" not in page.read_text()
+
     def test_a_path_names_the_data_set_too(self, whole_way: WholeWay) -> None:
         assert "smoke_3d" in done("status", "-d", f"{whole_way.folder}/").out
 
@@ -212,6 +235,10 @@ class TestNewScans:
             "core",
             "rim",
         }
+        assert "ASSD mm" in outcome.out
+        assert "lesion F1" not in outcome.out
+        counted = done(*words, "--lesions")
+        assert "lesion F1" in counted.out
 
     def test_one_file_and_a_member(self, whole_way: WholeWay, tmp_path: Path) -> None:
         words = ("predict", "-d", "Knot", "--root", whole_way.root, "-o", tmp_path, *QUICK)

@@ -67,7 +67,7 @@ def clean(mask: np.ndarray, step: PostprocessingStep, *, spacing_mm: Triple, fla
 
 def keep_largest(mask: np.ndarray) -> np.ndarray:
     """Return the largest connected piece of a bool mask (Z, Y, X); of two equal ones, the first in array order."""
-    pieces, sizes = _pieces(mask)
+    pieces, sizes = connected_pieces(mask)
     if len(sizes) < 2:
         return mask.copy()
     return np.asarray(pieces == 1 + int(np.argmax(sizes)))
@@ -75,7 +75,7 @@ def keep_largest(mask: np.ndarray) -> np.ndarray:
 
 def drop_below(mask: np.ndarray, volume_mm3: float, *, spacing_mm: Triple) -> np.ndarray:
     """Return a bool mask (Z, Y, X) without the connected pieces whose volume is below `volume_mm3`."""
-    pieces, sizes = _pieces(mask)
+    pieces, sizes = connected_pieces(mask)
     keep = np.concatenate(([False], sizes * math.prod(spacing_mm) >= volume_mm3))
     return keep[pieces]
 
@@ -94,12 +94,12 @@ def fill_holes(mask: np.ndarray, *, flat: bool) -> np.ndarray:
 
 def piece_volumes_mm3(mask: np.ndarray, *, spacing_mm: Triple) -> np.ndarray:
     """Return the volume of every connected piece of a bool mask (Z, Y, X), float64, in mm3."""
-    _, sizes = _pieces(mask)
+    _, sizes = connected_pieces(mask)
     return sizes * math.prod(spacing_mm)
 
 
-def _pieces(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    # -> numbered pieces, and the voxels of piece 1, 2, ...
+def connected_pieces(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the pieces of a bool mask (Z, Y, X), numbered from 1, and how many voxels piece 1, 2, ... has."""
     # cc3d 4.1 reserves too few labels for tiny bool arrays ("maximum length exception"); a margin gives it enough.
     pieces = np.asarray(cc3d.connected_components(np.pad(mask, 1), connectivity=CONNECTIVITY))[1:-1, 1:-1, 1:-1]
     return pieces, np.bincount(pieces.ravel())[1:]

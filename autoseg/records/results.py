@@ -130,6 +130,8 @@ class StructureScore(Record):
         dice, iou, precision, recall, surface_dice: 0 to 1.
         hd95_mm: Maximum of the two sides' 95th percentiles, in mm; infinite when exactly one side is empty.
         surface_dice_tolerance_mm: Distance that still counted as agreement.
+        assd_mm: Mean distance over both surfaces, in mm; infinite when exactly one side is empty, nan in older files.
+        lesion_f1: Harmonic mean of the sensitivity and precision of detecting lesions, 0 to 1; nan when nobody asked.
     """
 
     structure: str
@@ -142,6 +144,8 @@ class StructureScore(Record):
     surface_dice_tolerance_mm: float
     truth_ml: float
     predicted_ml: float
+    assd_mm: float = float("nan")
+    lesion_f1: float = float("nan")
 
 
 class CaseScore(Record):

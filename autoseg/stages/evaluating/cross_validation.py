@@ -45,7 +45,7 @@ def pool(evaluations: Sequence[Evaluation]) -> Evaluation:
 
 
 def evaluate_folder(
-    predictions: Path, truths: Path, labels: Labels | None = None, *, tolerance_mm: float = 2.0
+    predictions: Path, truths: Path, labels: Labels | None = None, *, tolerance_mm: float = 2.0, lesions: bool = False
 ) -> Evaluation:
     """Return the scores of a folder of label maps against a folder of truths, matched by file name.
 
@@ -56,6 +56,7 @@ def evaluate_folder(
         truths: Folder of label files; every one of them is a case.
         labels: What the values in the files mean; None: every value found in the truths is a structure named by it.
         tolerance_mm: For the surface Dice, in mm.
+        lesions: Whether lesions are counted too.
 
     Raises:
         UsageError: A folder is missing or holds no label file.
@@ -75,9 +76,9 @@ def evaluate_folder(
         truth = _read(file, meaning, case=case)
         if case in there:
             prediction = _read(there[case], meaning, case=case, unknown_allowed=labels is None)
-            scores.append(score(case, meaning, truth, prediction, tolerance_mm=tolerance_mm))
+            scores.append(score(case, meaning, truth, prediction, tolerance_mm=tolerance_mm, lesions=lesions))
         else:
-            scores.append(missing(case, meaning, truth, tolerance_mm=tolerance_mm))
+            scores.append(missing(case, meaning, truth, tolerance_mm=tolerance_mm, lesions=lesions))
     return Evaluation(members=(str(predictions),), scores=tuple(scores))
 
 

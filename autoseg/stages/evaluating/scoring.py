@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.ndimage import find_objects
 
+from autoseg.images.measures.lesions import lesions as found_lesions
 from autoseg.images.measures.overlap import overlap_of_counts
 from autoseg.images.measures.surfaces import surface_distances
 from autoseg.images.postprocess import box_around
@@ -31,6 +32,7 @@ def score(
     *,
     annotated: Sequence[str] | None = None,
     tolerance_mm: float = 2.0,
+    lesions: bool = False,
 ) -> CaseScore:
     """Return how well every structure (or region) of one case was segmented.
 
@@ -45,6 +47,7 @@ def score(
         annotated: Names of the structures that were annotated in this case; None means all. A region needs all of
             its structures.
         tolerance_mm: For the surface Dice, in mm.
+        lesions: Whether lesions are counted too (`lesion_f1`); every connected piece of a structure is one.
 
     Raises:
         DataError: The grids differ; nothing is resampled or broadcast.
@@ -58,7 +61,7 @@ def score(
         if name in known:
             box = places.around(values)
             masks = _mask(truth.array[box], values), _mask(predicted[box], values)
-            rows.append(_score_structure(name, *masks, grid=truth.grid, tolerance_mm=tolerance_mm))
+            rows.append(_score_structure(name, *masks, grid=truth.grid, tolerance_mm=tolerance_mm, lesions=lesions))
         else:
             rows.append(_nothing(name, tolerance_mm))
     return CaseScore(case=case_id, structures=tuple(rows))
@@ -71,10 +74,11 @@ def missing(
     *,
     annotated: Sequence[str] | None = None,
     tolerance_mm: float = 2.0,
+    lesions: bool = False,
 ) -> CaseScore:
     """Return the score of a case that has no prediction: 0 for every structure that the truth holds, else nan."""
     nothing = LabelMap(np.zeros_like(truth.array), truth.grid)
-    result = score(case_id, labels, truth, nothing, annotated=annotated, tolerance_mm=tolerance_mm)
+    result = score(case_id, labels, truth, nothing, annotated=annotated, tolerance_mm=tolerance_mm, lesions=lesions)
     return result.model_copy(update={"missing": True})
 
 
@@ -130,7 +134,7 @@ def _mask(array: np.ndarray, values: Sequence[int]) -> np.ndarray:
 
 
 def _score_structure(
-    name: str, truth: np.ndarray, prediction: np.ndarray, *, grid: Grid, tolerance_mm: float
+    name: str, truth: np.ndarray, prediction: np.ndarray, *, grid: Grid, tolerance_mm: float, lesions: bool
 ) -> StructureScore:
     in_truth, in_prediction = int(np.count_nonzero(truth)), int(np.count_nonzero(prediction))
     figures = overlap_of_counts(int(np.count_nonzero(truth & prediction)), in_truth, in_prediction)
@@ -149,6 +153,8 @@ def _score_structure(
         surface_dice_tolerance_mm=tolerance_mm,
         truth_ml=in_truth * grid.voxel_ml(),
         predicted_ml=in_prediction * grid.voxel_ml(),
+        assd_mm=surfaces.average_mm(),
+        lesion_f1=found_lesions(truth, prediction, spacing_mm=grid.spacing_mm).every.f1 if lesions else math.nan,
     )
 
 
@@ -168,6 +174,8 @@ def _nothing(name: str, tolerance_mm: float) -> StructureScore:
         surface_dice_tolerance_mm=tolerance_mm,
         truth_ml=math.nan,
         predicted_ml=math.nan,
+        assd_mm=math.nan,
+        lesion_f1=math.nan,
     )
 
 

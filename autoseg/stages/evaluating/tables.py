@@ -11,7 +11,8 @@ from autoseg.records.results import Evaluation
 from autoseg.workspace import writing
 
 FIGURES = ("dice", "iou", "precision", "recall", "surface_dice", "hd95_mm")
-COLUMNS = ("case", "missing", "structure", *FIGURES, "surface_dice_tolerance_mm", "truth_ml", "predicted_ml")
+VOLUMES = ("truth_ml", "predicted_ml", "volume_difference_ml")
+COLUMNS = ("case", "missing", "structure", *FIGURES, "surface_dice_tolerance_mm", *VOLUMES, "assd_mm", "lesion_f1")
 
 
 class StructureSummary(Record):
@@ -21,9 +22,11 @@ class StructureSummary(Record):
         count: Cases with something to score.
         failed: Of these, cases where truth or prediction was empty (Dice 0 without a surface to measure).
         dice_mean, dice_median, dice_std: Over `count` cases; the standard deviation is the sample's.
-        iou_mean, precision_mean, recall_mean, surface_dice_mean: Over `count` cases; precision is left out where
-            nothing was predicted.
-        hd95_mm_median: In mm; infinite distances take part in a median, where they would end a mean.
+        iou_mean, precision_mean, recall_mean, surface_dice_mean: Over `count` cases; precision counts as 0 where
+            nothing was predicted of what is there.
+        hd95_mm_median, assd_mm_median: In mm; infinite distances take part in a median, where they would end a mean.
+        volume_difference_ml_mean: Predicted minus true volume: below 0 where too little is predicted on the whole.
+        lesion_f1_mean: Over the cases in which lesions were counted; nan where nobody asked.
     """
 
     structure: str
@@ -37,12 +40,17 @@ class StructureSummary(Record):
     recall_mean: float
     surface_dice_mean: float
     hd95_mm_median: float
+    assd_mm_median: float = float("nan")
+    volume_difference_ml_mean: float = float("nan")
+    lesion_f1_mean: float = float("nan")
 
 
 def frame(evaluation: Evaluation) -> pd.DataFrame:
     """Return one row a case and structure, in the order of the scores."""
     rows = [
-        {"case": score.case, "missing": score.missing} | item.model_dump()
+        {"case": score.case, "missing": score.missing}
+        | item.model_dump()
+        | {"volume_difference_ml": item.predicted_ml - item.truth_ml}
         for score in evaluation.scores
         for item in score.structures
     ]
@@ -80,4 +88,7 @@ def _summary(name: str, rows: pd.DataFrame) -> StructureSummary:
         recall_mean=float(scored["recall"].mean()),
         surface_dice_mean=float(scored["surface_dice"].mean()),
         hd95_mm_median=float(scored["hd95_mm"].median()),
+        assd_mm_median=float(scored["assd_mm"].median()),
+        volume_difference_ml_mean=float(scored["volume_difference_ml"].mean()),
+        lesion_f1_mean=float(scored["lesion_f1"].mean()),
     )

@@ -10,9 +10,11 @@ from autoseg.images import regrid
 from autoseg.images.cases import read_image
 from autoseg.records.check import CheckReport
 from autoseg.records.dataset import Dataset
+from autoseg.records.errors import UsageError
 from autoseg.records.plan import Plan
 from autoseg.records.results import CaseScore, EnsembleChoice, Evaluation
 from autoseg.records.volumes import LabelMap
+from autoseg.stages import evaluating
 from autoseg.stages.ensembling.out_of_fold import OutOfFold
 from autoseg.stages.evaluating.truths import truth
 from autoseg.stages.reporting import figures
@@ -53,6 +55,17 @@ def model_rows(work: Workspace, plan: Plan) -> list[ModelRow]:
             evaluation = work.evaluation(model)
             rows.append(ModelRow(model.key(), len(evaluation.scores), evaluation.mean_dice()))
     return rows
+
+
+def candidates(work: Workspace, plan: Plan) -> evaluating.CandidateTable | None:
+    """Return the plan's candidates side by side, or None where there are no two to compare."""
+    try:
+        there = evaluating.read_candidates(work, plan.name)
+        return evaluating.compare_candidates(there, evaluating.patients_of(work.dataset()))
+    except UsageError as error:
+        if error.code not in {"nothing_to_compare", "no_shared_fold"}:
+            raise
+        return None
 
 
 def histories(work: Workspace, plan: Plan) -> dict[str, list[tuple[int, float, float]]]:

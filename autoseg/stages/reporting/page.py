@@ -37,6 +37,7 @@ def write(work: Workspace, plan: Plan) -> Path:
         evaluation=evaluation,
         summaries=tables.summarise(evaluation),
         models=gathering.model_rows(work, plan),
+        compared=gathering.candidates(work, plan),
         problems=gathering.problems(work),
         curves=figures.curves(gathering.histories(work, plan)),
         dice=figures.boxes(_by_structure(table, "dice"), title="Dice, a dot a case"),

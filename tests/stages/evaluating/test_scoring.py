@@ -1,3 +1,4 @@
+import json
 import math
 
 import numpy as np
@@ -6,6 +7,7 @@ import pytest
 from autoseg.records.errors import DataError
 from autoseg.records.geometry import Grid
 from autoseg.records.labels import Labels, Region, Structure
+from autoseg.records.results import CaseScore
 from autoseg.records.volumes import LabelMap
 from autoseg.stages.evaluating import missing, score
 
@@ -119,3 +121,39 @@ def test_crops_do_not_change_the_figures():
     small = score("case_1", LABELS, label_map(truth), label_map(prediction))
     large = score("case_1", LABELS, label_map(np.pad(truth, 9)), label_map(np.pad(prediction, 9)))
     assert small == large
+
+
+def test_the_mean_distance_is_always_there_and_lesions_when_asked():
+    truth, prediction = np.zeros((10, 10, 10)), np.zeros((10, 10, 10))
+    truth[1:3, 1:3, 1:3] = truth[6:8, 6:8, 6:8] = 1  # two lesions
+    prediction[1:3, 1:3, 1:3] = prediction[1:3, 6:8, 1:3] = 1  # one found, one spurious
+    maps = label_map(truth), label_map(prediction)
+    organ, tumour = score("case_1", LABELS, *maps).structures
+    assert organ.assd_mm > 0
+    assert math.isnan(organ.lesion_f1)
+    assert math.isnan(tumour.assd_mm)
+    organ, tumour = score("case_1", LABELS, *maps, lesions=True).structures
+    assert organ.lesion_f1 == 0.5
+    assert math.isnan(tumour.lesion_f1)
+    organ, _ = missing("case_1", LABELS, maps[0], lesions=True).structures
+    assert (organ.lesion_f1, organ.assd_mm) == (0, math.inf)
+
+
+def test_a_plane_moved_by_two_slices_lies_two_slices_away():
+    truth, prediction = np.zeros((9, 3, 3)), np.zeros((9, 3, 3))
+    truth[2], prediction[4] = 1, 1
+    organ, _ = score(
+        "case_1", LABELS, label_map(truth, spacing=(3, 50, 50)), label_map(prediction, spacing=(3, 50, 50))
+    ).structures
+    # Both slabs have a face that lies 6 mm off and one that lies 3 mm off; their sides add a little.
+    assert 3 < organ.assd_mm < 6
+
+
+def test_scores_from_before_these_figures_can_still_be_read():
+    found = score("case_1", LABELS, row(1, 1, 0), row(1, 0, 0))
+    content = found.model_dump(mode="json")
+    for item in content["structures"]:
+        del item["assd_mm"], item["lesion_f1"]
+    old = CaseScore.parse(json.dumps(content), file="evaluation.json")
+    assert old.structures[0].dice == found.structures[0].dice
+    assert math.isnan(old.structures[0].assd_mm)

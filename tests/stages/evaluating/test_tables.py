@@ -40,9 +40,9 @@ def test_a_row_a_case_and_structure(tmp_path: Path):
     write_scores(path, EVALUATION)
     lines = path.read_text().splitlines()
     assert lines[0].startswith("case,missing,structure,dice,iou,precision,recall,surface_dice,hd95_mm")
-    assert lines[1] == "a,False,organ,0.8,0.8,0.8,0.8,0.8,2,2,1,1"
+    assert lines[1] == "a,False,organ,0.8,0.8,0.8,0.8,0.8,2,2,1,1,0,nan,nan"
     assert lines[2].startswith("a,False,tumour,nan,")
-    assert lines[5] == "c,True,organ,0,0,0,0,0,inf,2,1,1"
+    assert lines[5] == "c,True,organ,0,0,0,0,0,inf,2,1,1,0,nan,nan"
     assert len(lines) == 7
     table = pd.read_csv(path)
     assert table["dice"].mean() == pytest.approx((0.8 + 0.6 + 0.0 + 0.5) / 4)
@@ -59,3 +59,15 @@ def test_nothing_to_score_is_left_out_and_failures_are_counted():
     assert organ.hd95_mm_median == 3.0
     assert (tumour.count, tumour.failed, tumour.dice_mean) == (1, 0, 0.5)
     assert math.isnan(tumour.dice_std)
+
+
+def test_distances_volumes_and_lesions_in_the_summary():
+    more = [
+        structure("organ", 0.8).model_copy(update={"assd_mm": mm, "lesion_f1": f1, "predicted_ml": ml})
+        for mm, f1, ml in ((1.0, 1.0, 1.5), (2.0, 0.5, 0.5), (INF, 0.0, 0.0))
+    ]
+    scores = tuple(CaseScore(case=f"c{i}", structures=(item,)) for i, item in enumerate(more))
+    (organ,) = summarise(Evaluation(members=("m",), scores=scores))
+    assert organ.assd_mm_median == 2.0
+    assert organ.volume_difference_ml_mean == pytest.approx((0.5 - 0.5 - 1.0) / 3)  # predicted minus true
+    assert organ.lesion_f1_mean == 0.5
