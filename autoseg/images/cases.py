@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from autoseg.images import files, label_values, placing
-from autoseg.records.dataset import Channel, Correction, FileSource, MaskSource, Source
+from autoseg.images import files, label_values, placing, slices
+from autoseg.images.header import VolumeHeader
+from autoseg.records.dataset import Channel, Correction, FileSource, MaskSource, RunLengthSource, SlicesSource, Source
 from autoseg.records.errors import DataError, UserError
 from autoseg.records.geometry import Grid
 from autoseg.records.labels import Labels
@@ -46,7 +47,7 @@ def read_labels(
     """Return the labels of a case as inside values on the image's grid.
 
     Args:
-        source: A label map, or one binary mask a structure.
+        source: A label map, one binary mask a structure, or run lengths.
         labels: Which values the files may hold, and what each becomes.
         grid: Of the image.
         case: For messages.
@@ -62,8 +63,10 @@ def read_labels(
     try:
         if isinstance(source, MaskSource):
             array = _read_masks(source, labels, grid, corrections, case=case)
+        elif isinstance(source, RunLengthSource):
+            array = slices.read_labels(source, grid.shape).astype(label_values.inside_type(labels), copy=False)
         else:
-            array = _read_label_file(source, labels, grid, corrections, case=case)
+            array = _read_label_map(source, labels, grid, corrections, case=case)
     except UserError as error:
         raise error.in_case(case) from None
     return LabelMap(array=array, grid=grid)
@@ -86,7 +89,7 @@ def _read_image(images: Mapping[str, Source], channels: Sequence[Channel], corre
         if grid is None:
             grid, first = found, array
         else:
-            path = _file(images[channel.name], channel)
+            path = _file(images[channel.name])
             moved = placing.onto_first(
                 array, found, first, grid, channel=channel.name, file=path, corrections=corrections
             )
@@ -115,8 +118,10 @@ def _read_channel(
     source: Source, channel: Channel, corrections: Sequence[Correction]
 ) -> tuple[np.ndarray, Grid, tuple[str, ...]]:
     """Return one channel as finite float32 (Z, Y, X), its grid, and what is odd about it."""
-    path = _file(source, channel)
-    stored, header = files.read_noted(path, volume=source.volume if isinstance(source, FileSource) else None)
+    if not isinstance(source, FileSource | SlicesSource):
+        raise _no_image(channel)
+    path = _file(source)
+    stored, header = _read_voxels(source)
     with np.errstate(over="ignore", invalid="ignore"):
         array = stored.astype(np.float32, copy=False)  # what float32 cannot hold becomes inf, and is found below
     finite = np.isfinite(array)
@@ -138,14 +143,22 @@ def _read_channel(
     return filled, header.grid, (*header.notes, f"{count:,} voxels that were not finite were set to {value:g}")
 
 
-def _file(source: Source, channel: Channel) -> Path:
-    if isinstance(source, MaskSource):
-        raise DataError(
-            f"channel {channel.name} is given as masks, but an image must be a file",
-            fix="Name one image file for it.",
-            code="masks_as_image",
-        )
-    return Path(source.path)
+def _read_voxels(source: FileSource | SlicesSource) -> tuple[np.ndarray, VolumeHeader]:
+    if isinstance(source, SlicesSource):
+        return slices.read(source)
+    return files.read_noted(Path(source.path), volume=source.volume)
+
+
+def _no_image(channel: Channel) -> DataError:
+    return DataError(
+        f"channel {channel.name} is given as masks, but an image must be a file",
+        fix="Name one image file for it.",
+        code="masks_as_image",
+    )
+
+
+def _file(source: Source) -> Path:
+    return Path(source.files()[0])
 
 
 def _correction(corrections: Sequence[Correction], kind: str, channel: str) -> Correction | None:
@@ -173,11 +186,11 @@ def _stack_valid(
     return valid
 
 
-def _read_label_file(
-    source: FileSource, labels: Labels, grid: Grid, corrections: Sequence[Correction], *, case: str
+def _read_label_map(
+    source: FileSource | SlicesSource, labels: Labels, grid: Grid, corrections: Sequence[Correction], *, case: str
 ) -> np.ndarray:
-    path = Path(source.path)
-    stored, header = files.read_noted(path, volume=source.volume)
+    path = Path(source.files()[0])
+    stored, header = _read_voxels(source)
     placing.require_same_grid(header.grid, grid, file=path, case=case, corrections=corrections)
     array = label_values.inside(label_values.whole_numbers(stored, file=path), labels, file=path)
     return placing.nearest(array, header.grid, grid) if grid.difference(header.grid) else array

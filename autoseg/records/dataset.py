@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from autoseg.records.errors import DataError, UsageError
+from autoseg.records.geometry import Triple
 from autoseg.records.labels import Labels
 from autoseg.records.record import Record
 
@@ -45,6 +46,10 @@ class FileSource(Record):
     path: str
     volume: int | None = None
 
+    def files(self) -> tuple[str, ...]:
+        """Return the path of every file that is read."""
+        return (self.path,)
+
 
 class Mask(Record):
     """One binary mask file and the inside value that it stands for."""
@@ -59,8 +64,52 @@ class MaskSource(Record):
     kind: Literal["masks"] = "masks"
     masks: tuple[Mask, ...]
 
+    def files(self) -> tuple[str, ...]:
+        """Return the path of every file that is read."""
+        return tuple(mask.path for mask in self.masks)
 
-Source = Annotated[FileSource | MaskSource, Field(discriminator="kind")]
+
+class SlicesSource(Record):
+    """One picture a slice, from z = 0 up; `spacing_mm` is (z, y, x), which pictures do not say."""
+
+    kind: Literal["slices"] = "slices"
+    paths: tuple[str, ...]
+    spacing_mm: Triple
+
+    def files(self) -> tuple[str, ...]:
+        """Return the path of every file that is read."""
+        return self.paths
+
+
+class Combination(Record):
+    """Classes that hold a pixel together (often just one), and the inside value that stands for them."""
+
+    classes: tuple[str, ...]
+    value: int
+
+
+class RunLengthSource(Record):
+    """Labels as run lengths in a table of `id,class,segmentation`: a row a slice and class, classes may overlap.
+
+    Attributes:
+        path: The table.
+        prefix: Of the ids of this scan's rows; the slice's number follows it.
+        first: Number of the slice at z = 0.
+        combinations: Every set of classes that a pixel may have.
+    """
+
+    kind: Literal["run_lengths"] = "run_lengths"
+    path: str
+    prefix: str
+    first: int
+    combinations: tuple[Combination, ...]
+
+    def files(self) -> tuple[str, ...]:
+        """Return the path of every file that is read."""
+        return (self.path,)
+
+
+Source = Annotated[FileSource | MaskSource | SlicesSource | RunLengthSource, Field(discriminator="kind")]
 
 
 class Correction(Record):
@@ -105,8 +154,7 @@ class Case(Record):
     def files(self) -> tuple[str, ...]:
         """Return the path of every file that the case is read from."""
         sources = [*self.images.values(), *([self.labels] if self.labels else [])]
-        listed = ([s.path] if isinstance(s, FileSource) else [mask.path for mask in s.masks] for s in sources)
-        return tuple(path for paths in listed for path in paths)
+        return tuple(path for source in sources for path in source.files())
 
 
 class Fold(Record):
@@ -124,7 +172,7 @@ class Dataset(Record):
         schema_version: Of this file.
         name: Safe as a folder name.
         source: The folder, or the one file, that was imported.
-        layout: The layout that was recognised (`nnunet`, `decathlon`, `hanseg`, ...).
+        layout: The layout that was recognised (`nnunet`, `decathlon`, `hanseg`, `bids`, ...).
         channels: In the order of the network's input.
         labels: What is segmented.
         cases: For training and cross-validation.

@@ -19,7 +19,7 @@ from autoseg.images.normalize import normalize
 from autoseg.images.positions import draw_positions, read_positions, write_positions
 from autoseg.images.regrid import to_network
 from autoseg.images.store import REDO, check_file, file_digest, open_array, write_array
-from autoseg.records.dataset import Case, Dataset, FileSource, MaskSource, Source
+from autoseg.records.dataset import Case, Dataset, Source
 from autoseg.records.errors import DataError, UserError
 from autoseg.records.plan import Configuration
 from autoseg.records.results import CaseMarker
@@ -291,10 +291,8 @@ def _open_previous(path: Path, marker: CaseMarker) -> Any:
 
 def _source_facts(source: Source) -> list[Any]:
     """Return what tells whether a source has changed."""
-    assert isinstance(source, FileSource | MaskSource)
-    paths = [source.path] if isinstance(source, FileSource) else [mask.path for mask in source.masks]
     facts: list[Any] = [source.model_dump()]
-    for path in paths:
+    for path in source.files():
         try:
             status = Path(path).stat()
         except OSError:

@@ -9,10 +9,21 @@ from types import ModuleType
 
 from autoseg.records.dataset import Case, Dataset, Fold, check_name
 from autoseg.records.errors import DataError, UsageError
-from autoseg.stages.importing import corrections, decathlon, hanseg, manifest, nnunet, pictures, totalsegmentator
+from autoseg.stages.importing import (
+    bids,
+    corrections,
+    datalist,
+    decathlon,
+    gi_tract,
+    hanseg,
+    manifest,
+    nnunet,
+    pictures,
+    totalsegmentator,
+)
 from autoseg.stages.importing.channels import with_kinds
 from autoseg.stages.importing.draft import Draft, Grouping, ImportOptions
-from autoseg.stages.importing.folds import make_folds, read_splits
+from autoseg.stages.importing.folds import listed_folds, make_folds, read_splits
 from autoseg.stages.importing.groups import given_groups, guess_from_names, guess_siblings
 from autoseg.stages.importing.listing import enumerate_cases
 from autoseg.stages.importing.presence import find_classes
@@ -24,10 +35,13 @@ LAYOUTS: tuple[tuple[str, ModuleType, str], ...] = (
     ("nnunet", nnunet, "imagesTr, labelsTr and dataset.json (nnU-Net)"),
     ("hanseg", hanseg, "set_1/case_01/case_01_IMG_CT.nrrd (HaN-Seg)"),
     ("totalsegmentator", totalsegmentator, "s0001/ct.nii.gz and s0001/segmentations (TotalSegmentator)"),
+    ("bids", bids, "dataset_description.json, sub-01/ct/sub-01_ct.nii.gz and derivatives with labels (BIDS)"),
+    ("gi_tract", gi_tract, "train.csv and train/case1/case1_day0/scans (UW-Madison GI tract)"),
+    ("datalist", datalist, "one .json that lists images, labels and folds (MONAI)"),
     ("pictures", pictures, "images/x.png and masks/x.png, or x.png and x_mask.png (pictures)"),
     ("manifest", manifest, "a .csv or .json file with the columns case, image:<channel> and label (a manifest)"),
 )
-ONE_FILE_LAYOUTS = tuple(layout for layout in LAYOUTS if layout[0] == "manifest")
+ONE_FILE_LAYOUTS = tuple(layout for layout in LAYOUTS if layout[0] in ("datalist", "manifest"))
 
 
 def import_dataset(source: Path, name: str, *, options: ImportOptions) -> Dataset:
@@ -125,7 +139,10 @@ def _group(draft: Draft, options: ImportOptions) -> Grouping:
 def _fold(cases: Sequence[Case], draft: Draft, options: ImportOptions) -> tuple[tuple[Fold, ...], tuple[str, ...]]:
     if options.splits is not None:
         return read_splits(options.splits, cases, left_out=(*options.skip, *options.test_cases, *draft.test_cases))
-    folds = make_folds(cases, find_classes(cases, draft.labels), count=options.folds, seed=options.seed)
+    if draft.held_out is not None:
+        return listed_folds(draft.held_out, cases)
+    presence = find_classes(cases, draft.labels) if draft.presence is None else draft.presence
+    folds = make_folds(cases, presence, count=options.folds, seed=options.seed)
     groups = len({case.group for case in cases})
     if groups == 1:
         return folds, ("Warning: there is one patient, so nothing can be held out; only the fold 'all' exists.",)

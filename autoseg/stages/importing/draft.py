@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -67,7 +68,9 @@ class Draft:
         notes: What people should know, a line each.
         skipped: Ids of `ImportOptions.skip` that were met.
         grouping: Where the layout says who belongs to whom.
+        held_out: Case id -> number of the fold that holds it out (None: none does), where the layout says so.
         test_cases: Ids that the layout itself locks away.
+        presence: Case id -> names of the structures in it, where the layout tells without opening label files.
     """
 
     channels: tuple[Channel, ...]
@@ -77,4 +80,6 @@ class Draft:
     notes: tuple[str, ...] = ()
     skipped: frozenset[str] = frozenset()
     grouping: Grouping | None = None
+    held_out: Mapping[str, int | None] | None = None
     test_cases: tuple[str, ...] = ()
+    presence: Mapping[str, frozenset[str]] | None = None

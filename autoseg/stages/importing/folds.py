@@ -86,6 +86,28 @@ def read_splits(
     return (*folds, _fold("all", ids, set())), _warnings(folds, cases)
 
 
+def listed_folds(held_out: Mapping[str, int | None], cases: Sequence[Case]) -> tuple[tuple[Fold, ...], tuple[str, ...]]:
+    """Return the folds that a layout itself lists, numbered from 0, with "all", and what is odd about them.
+
+    Args:
+        held_out: Case id -> number of the fold that holds it out, None where none does.
+        cases: Of the data set without its test cases.
+    """
+    ids = [case.id for case in cases]
+    parts: dict[int, set[str]] = {}
+    for id in ids:
+        number = held_out.get(id)
+        if number is not None:
+            parts.setdefault(number, set()).add(id)
+    if any(len(part) == len(ids) for part in parts.values()):
+        return (_fold("all", ids, set()),), ("Warning: one fold holds out every case, so only the fold 'all' exists.",)
+    folds = [_fold(str(place), ids, parts[number]) for place, number in enumerate(sorted(parts))]
+    notes = [f"The {len(folds)} folds are those of the data set."]
+    if sorted(parts) != list(range(len(parts))):
+        notes.append(f"Its folds {', '.join(map(str, sorted(parts)))} are called 0 to {len(parts) - 1} here.")
+    return (*folds, _fold("all", ids, set())), (*notes, *_warnings(folds, cases))
+
+
 def write_splits(path: Path, folds: Sequence[Fold]) -> None:
     """Write the folds, without "all", as nnU-Net's `splits_final.json`."""
     splits = [{"train": list(f.training), "val": list(f.held_out)} for f in folds if f.name != "all"]

@@ -33,7 +33,7 @@ def find_classes(cases: Sequence[Case], labels: Labels) -> dict[str, frozenset[s
 def _classes(case: Case, names: dict[int, str], inside: dict[int, str]) -> frozenset[str]:
     if isinstance(case.labels, MaskSource):
         return frozenset(inside[mask.value] for mask in case.labels.masks)
-    if case.labels is None:
+    if not isinstance(case.labels, FileSource):
         return frozenset()
     from autoseg.images.files import read_volume
 

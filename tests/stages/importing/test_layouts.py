@@ -8,11 +8,16 @@ from pathlib import Path
 import pytest
 
 from autoseg.images.files import read_header
-from autoseg.records.dataset import NAME_PATTERN, Case, Dataset, FileSource, MaskSource
+from autoseg.records.dataset import NAME_PATTERN, Case, Dataset, FileSource, SlicesSource
 from autoseg.stages.importing import ImportOptions, import_dataset
-from tests.stages.importing import simple, writers
+from tests.stages.importing import published, simple, writers
 
 IDS = [f"scan{number}" for number in range(6)]
+OTHER_IDS = {
+    "hanseg": [f"case_{n:02d}" for n in range(1, 7)],
+    "bids": [f"sub-{id}" for id in IDS],
+    "gi_tract": [f"case{n}_day{day}" for n in (1, 2, 3) for day in (0, 20)],
+}
 
 LAYOUTS: dict[str, Callable[[Path], Path]] = {
     "nnunet": lambda folder: writers.nnunet(folder, IDS, channels=("CT", "PET")),
@@ -23,6 +28,9 @@ LAYOUTS: dict[str, Callable[[Path], Path]] = {
     "totalsegmentator": lambda folder: simple.totalsegmentator(folder, {id: ("liver", "spleen") for id in IDS}),
     "pictures": lambda folder: simple.pictures(folder, IDS),
     "manifest": lambda folder: simple.manifest(folder, IDS),
+    "bids": lambda folder: published.bids(folder, IDS),
+    "datalist": lambda folder: published.datalist(folder, IDS),
+    "gi_tract": lambda folder: published.gi_tract(folder, OTHER_IDS["gi_tract"]),
 }
 
 
@@ -42,10 +50,7 @@ def dataset(source: Path) -> Dataset:
 
 
 def paths(case: Case) -> list[str]:
-    labels = case.labels
-    masks = [mask.path for mask in labels.masks] if isinstance(labels, MaskSource) else []
-    files = [item.path for item in (*case.images.values(), labels) if isinstance(item, FileSource)]
-    return files + masks
+    return [path for path in case.files() if not path.endswith(".csv")]
 
 
 def test_layout_is_recognised(dataset: Dataset, layout: str) -> None:
@@ -63,15 +68,16 @@ def test_every_path_is_absolute_and_can_be_read(dataset: Dataset) -> None:
 def test_volumes_that_are_named_exist(dataset: Dataset) -> None:
     for case in dataset.cases:
         for item in case.images.values():
-            assert isinstance(item, FileSource)
-            assert (item.volume or 0) < read_header(Path(item.path)).volumes
+            assert isinstance(item, FileSource | SlicesSource)
+            volume = item.volume or 0 if isinstance(item, FileSource) else 0
+            assert all(volume < read_header(Path(path)).volumes for path in item.files())
 
 
 def test_ids_are_safe_sorted_and_whole(dataset: Dataset, layout: str) -> None:
     ids = [case.id for case in dataset.cases]
     assert ids == sorted(ids)
     assert all(NAME_PATTERN.fullmatch(id) for id in ids)
-    assert ids == (IDS if layout != "hanseg" else [f"case_{n:02d}" for n in range(1, 7)])
+    assert ids == OTHER_IDS.get(layout, IDS)
 
 
 def test_channels_come_in_one_order(dataset: Dataset) -> None:
