@@ -136,5 +136,5 @@ def test_a_case_with_fewer_channels_is_named(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_list_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.json").write_text('{"training": 3}')
-    with pytest.raises(DataError, match="lists no training images"):
+    with pytest.raises(DataError, match="is a file that lists no cases"):
         import_dataset(tmp_path / "notes.json", "s", options=ImportOptions())
