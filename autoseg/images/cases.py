@@ -149,6 +149,19 @@ def _read_voxels(source: FileSource | SlicesSource) -> tuple[np.ndarray, VolumeH
     return files.read_noted(Path(source.path), volume=source.volume)
 
 
+def read_grid(images: Mapping[str, Source], channels: Sequence[Channel]) -> Grid:
+    """Return the grid that `read_image` would give a case, from headers alone.
+
+    Raises:
+        DataError: The first channel that is there cannot be read.
+    """
+    source = next(images[channel.name] for channel in channels if channel.name in images)
+    grid = files.read_header(_file(source)).grid
+    if not isinstance(source, SlicesSource):
+        return grid
+    return Grid(shape=(len(source.paths), *grid.shape[1:]), spacing_mm=source.spacing_mm)
+
+
 def _no_image(channel: Channel) -> DataError:
     return DataError(
         f"channel {channel.name} is given as masks, but an image must be a file",

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from autoseg.images import files
-from autoseg.images.cases import read_image, read_labels
-from autoseg.records.dataset import Channel, Correction, FileSource, Mask, MaskSource
+from autoseg.images.cases import read_grid, read_image, read_labels
+from autoseg.records.dataset import Channel, Correction, FileSource, Mask, MaskSource, SlicesSource
 from autoseg.records.errors import DataError
 from autoseg.records.geometry import Box, Grid
 from autoseg.records.labels import Labels, Structure
@@ -329,3 +329,14 @@ def test_real_slicer_masks_lie_on_the_patient(real_data: Path) -> None:
     found = read_labels(source, labels_of(1, 2), grid, case="s")
     assert (found.array == 1).sum() == (array > 0).sum()  # the two do not overlap
     assert (found.array == 2).any()
+
+
+def test_the_grid_alone_is_that_of_the_image(tmp_path: Path) -> None:
+    volume = {"T2": save(tmp_path / "t2.nii.gz", counting()), "T1": save(tmp_path / "t1.nii.gz", counting(), GRID)}
+    assert read_grid(volume, (T1, T2)).difference(read_image(volume, (T1, T2), (), case="a").grid) is None
+    flat = Grid(shape=(1, 6, 8), spacing_mm=(1.0, 1.0, 1.0))
+    names = tuple(str(tmp_path / f"{number}.png") for number in range(3))
+    for name in names:
+        files.write_volume(Path(name), np.zeros(flat.shape, np.uint8), flat)
+    slices = {"T1": SlicesSource(paths=names, spacing_mm=(3.0, 1.5, 1.25))}
+    assert read_grid(slices, (T1,)) == read_image(slices, (T1,), (), case="a").grid

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from autoseg.images import cases, files
+from autoseg.images import cases
 from autoseg.records.dataset import Case, Dataset
 from autoseg.records.errors import DataError
 from autoseg.records.results import CaseScore
@@ -20,7 +18,7 @@ def truth(dataset: Dataset, case: Case, *, like: LabelMap | None = None) -> Labe
     """
     if case.labels is None:
         raise DataError("has no labels to score against", case=case.id, fix="Leave it out.", code="no_labels")
-    grid = like.grid if like else files.read_header(_first_file(case)).grid
+    grid = like.grid if like else cases.read_grid(case.images, dataset.channels)
     return cases.read_labels(case.labels, dataset.labels, grid, case=case.id, corrections=dataset.corrections)
 
 
@@ -28,8 +26,3 @@ def score_case(dataset: Dataset, case: Case, prediction: LabelMap) -> CaseScore:
     """Return the scores of one prediction against the case's own labels."""
     drawn = truth(dataset, case, like=prediction)
     return score(case.id, dataset.labels, drawn, prediction, annotated=case.annotated)
-
-
-def _first_file(case: Case) -> Path:
-    source = next(iter(case.images.values()))
-    return Path(source.path if source.kind == "file" else source.masks[0].path)

@@ -55,7 +55,8 @@ def describe(files: Mapping[str, Sequence[Name]], source: Path) -> Described:
     _require_all([id for id, name in maps.items() if name is None], len(maps), chosen, source)
     there = {id: name for id, name in maps.items() if name is not None}
     others = sorted(kinds.keys() - {chosen})
-    notes = (f"Label files of the kind {chosen} were imported, not {enumerate_cases(others)}.",) if others else ()
+    left_out = f"Label files of the kind {chosen} were imported, not {enumerate_cases(others)}."
+    notes: tuple[str, ...] = (left_out,) if others else ()
     table = _tables(list(there.values()), source)
     if table:
         labels = make_labels(table)

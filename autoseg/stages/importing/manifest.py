@@ -107,8 +107,8 @@ def _read_rows(source: Path) -> Manifest:
     content = read_json(source)
     described = content if isinstance(content, dict) else {"cases": content}
     entries, kinds = described.get("cases"), described.get("channels")
-    whole = isinstance(entries, list) and all(isinstance(entry, Mapping) for entry in entries)
-    if not whole or not isinstance(kinds, Mapping | None):
+    listed = isinstance(entries, list) and all(isinstance(entry, Mapping) for entry in entries)
+    if not isinstance(entries, list) or not listed or not isinstance(kinds, Mapping | None):
         raise DataError(
             "is no list of cases",
             file=source,
@@ -129,7 +129,7 @@ def _patient(manifest: Manifest) -> list[str]:
 
 def _channel_columns(manifest: Manifest, kinds: Mapping[str, str], source: Path) -> dict[str, str]:
     """Return channel -> column: those called `image:<channel>`, and those called as a channel whose kind was given."""
-    found = {}
+    found: dict[str, str] = {}
     for column in manifest.columns:
         name = column.removeprefix(PREFIX).strip()
         if name and (column.startswith(PREFIX) or column in kinds) and column not in ("case", "patient", "label"):
