@@ -14,7 +14,7 @@ from autoseg.records.labels import Labels
 from autoseg.stages.importing.bids_names import CASE_ENTITIES, Name, read_tsv
 from autoseg.stages.importing.listing import enumerate_cases
 from autoseg.stages.importing.structures import make_labels
-from autoseg.stages.importing.values import labels_from_files
+from autoseg.stages.importing.unnamed import MOST_VOLUMES, name_structures
 
 SUFFIXES = frozenset({"dseg", "mask", "seg"})
 ENTITIES = ("label", "seg", "lesion")
@@ -61,8 +61,9 @@ def describe(files: Mapping[str, Sequence[Name]], source: Path) -> Described:
     if table:
         labels = make_labels(table)
     else:
-        labels, note = labels_from_files([name.path for name in there.values()], source=source / "derivatives")
-        notes += (note,)
+        paths = [name.path for name in there.values()]
+        labels, found = name_structures(paths, source=source / "derivatives", most=MOST_VOLUMES)
+        notes += found
     sources: dict[str, DataSource] = {id: FileSource(path=str(name.path)) for id, name in there.items()}
     return Described(labels, sources, dict.fromkeys(there), notes)
 

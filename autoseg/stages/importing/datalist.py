@@ -22,7 +22,7 @@ from autoseg.stages.importing.descriptions import read_description
 from autoseg.stages.importing.draft import Draft, ImportOptions
 from autoseg.stages.importing.listing import check_ids, enumerate_cases, listed_file
 from autoseg.stages.importing.structures import read_structures
-from autoseg.stages.importing.values import labels_from_files
+from autoseg.stages.importing.unnamed import MOST_VOLUMES, name_structures
 
 TESTS = ("testing", "test")
 
@@ -197,8 +197,7 @@ def _volumes(path: Path) -> int:
 def _labels(description: Mapping[str, Any], truths: Sequence[Path], file: Path) -> tuple[Labels, tuple[str, ...]]:
     if "labels" in description:
         return read_structures(description["labels"], order=description.get("regions_class_order"), file=file)
-    labels, note = labels_from_files(truths, source=file)
-    return labels, (note,)
+    return name_structures(truths, source=file, most=MOST_VOLUMES)
 
 
 def _sources(paths: Sequence[Path], channels: Sequence[Channel], several: bool) -> dict[str, DataSource]:

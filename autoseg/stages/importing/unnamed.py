@@ -12,24 +12,26 @@ from autoseg.records.labels import Labels
 from autoseg.stages.importing.structures import make_labels
 
 MOST_FILES = 300
+MOST_VOLUMES = 20
 MOST_VALUES = 150
 
 
-def name_structures(files: Sequence[Path], *, source: Path) -> tuple[Labels, tuple[str, ...]]:
+def name_structures(files: Sequence[Path], *, source: Path, most: int = MOST_FILES) -> tuple[Labels, tuple[str, ...]]:
     """Return a structure for every value in the files, and notes about how they were found.
 
     A single value, such as the 255 of a black and white mask, is called `foreground`; of several, each is called
-    `class_<value>`. At most `MOST_FILES` files are read, spread evenly; a value that only another one holds is found
+    `class_<value>`. At most `most` files are read, spread evenly; a value that only another one holds is found
     by the check.
 
     Args:
         files: Label files, at least one.
         source: For the message.
+        most: How many files are looked at; whole volumes take longer than pictures.
 
     Raises:
         DataError: No file can be read, they hold nothing above 0, or so many values that they cannot be labels.
     """
-    looked = spread(files, most=MOST_FILES)
+    looked = spread(files, most=most)
     values: set[int] = set()
     errors: list[UserError] = []
     for path in looked:

@@ -21,7 +21,7 @@ def test_a_real_data_set_is_imported_and_passes_the_check(real_data: Path, tmp_p
     assert said["layout"] == "bids"
     assert [(c["name"], c["kind"]) for c in said["channels"]] == [("ct", "ct")]
     assert [(c["id"], c["group"], c["attributes"]) for c in said["cases"]] == [("sub-spleen2", "sub-spleen2", {})]
-    assert [s["name"] for s in said["labels"]["structures"]] == ["class_1"]
+    assert [s["name"] for s in said["labels"]["structures"]] == ["foreground"]
     assert done("check", "-d", "Spleen", "--workers", 1, *words).code == 0
 
 
@@ -29,7 +29,7 @@ def test_labelled_channel_comes_first_and_values_are_looked_up(tmp_path: Path) -
     draft = read(bids(tmp_path, ["01", "02"]), ImportOptions())
     assert [(c.name, c.kind) for c in draft.channels] == [("T1w", "mr"), ("FLAIR", "mr")]
     assert [s.name for s in draft.labels.structures] == ["class_1", "class_2"]
-    assert any("looked up in 2 of 2 files" in note for note in draft.notes)
+    assert any("2 of 2 label files hold" in note for note in draft.notes)
 
 
 def test_facts_without_names_of_people(tmp_path: Path) -> None:

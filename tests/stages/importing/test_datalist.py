@@ -72,7 +72,7 @@ def test_channels_and_values_without_names(tmp_path: Path) -> None:
     assert [channel.name for channel in draft.channels] == ["image_0", "image_1"]
     assert [(s.name, s.value, s.original) for s in draft.labels.structures] == [("class_1", 1, 1), ("class_4", 2, 4)]
     assert draft.cases[0].images["image_1"] == FileSource(path=str(tmp_path / "images" / "a_t2.nii.gz"))
-    assert any("4 of 4 files (a.nii.gz" in note for note in draft.notes)
+    assert any("4 of 4 label files hold 1 = class_1, 4 = class_4" in note for note in draft.notes)
 
 
 def test_names_of_the_list_win(tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_values_are_looked_up_in_a_bounded_number_of_files(tmp_path: Path) -> No
         write_nifti(tmp_path / f"l{number}.nii.gz", blob(1))
         listed.append({"image": f"i{number}.nii.gz", "label": f"l{number}.nii.gz"})
     write_json(tmp_path / "list.json", {"training": listed})
-    assert any("looked up in 20 of 30 files" in note for note in read(tmp_path, ImportOptions()).notes)
+    assert any("20 of 30 label files hold" in note for note in read(tmp_path, ImportOptions()).notes)
 
 
 def test_equal_file_names_take_their_folders(tmp_path: Path) -> None:
