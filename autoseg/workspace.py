@@ -232,22 +232,23 @@ def read_record(path: Path, kind: type[R], *, missing: str = "") -> R:
     return kind.parse(text, file=str(path))
 
 
-def write_record(path: Path, record: Record) -> None:
-    """Write a record so that it is there whole or not at all."""
-    write_bytes(path, record.to_json().encode())
+def write_record(path: Path, record: Record, *, durable: bool = True) -> None:
+    """Write a record so that it is there whole or not at all; see `writing` for `durable`."""
+    write_bytes(path, record.to_json().encode(), durable=durable)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write `content` so that the file is there whole or not at all."""
-    with writing(path) as temporary:
+def write_bytes(path: Path, content: bytes, *, durable: bool = True) -> None:
+    """Write `content` so that the file is there whole or not at all; see `writing` for `durable`."""
+    with writing(path, durable=durable) as temporary:
         temporary.write_bytes(content)
 
 
 @contextlib.contextmanager
-def writing(path: Path) -> Iterator[Path]:
+def writing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """Give a temporary path beside `path` and move it there once the block ends without an error.
 
-    The content reaches the disk before the name does, so a power cut leaves the old file or the new one. The
+    The content reaches the disk before the name does, so a power cut leaves the old file or the new one. Where
+    `durable` is off it need not: only for files that a hash elsewhere vouches for and that can be made again. The
     temporary name keeps the suffixes, because many writers choose the format by them.
 
     Raises:
@@ -256,8 +257,9 @@ def writing(path: Path) -> Iterator[Path]:
     temporary = _temporary(path)
     try:
         yield temporary
-        with open(temporary, "rb") as stream:
-            os.fsync(stream.fileno())
+        if durable:
+            with open(temporary, "rb") as stream:
+                os.fsync(stream.fileno())
         os.replace(temporary, path)
     except OSError as error:
         if isinstance(error, FileNotFoundError) and error.filename not in (None, str(temporary), str(path)):

@@ -2,8 +2,8 @@
 
     python benchmarks/against_nnunet.py --data ../shared/data/Task04_Hippocampus --peers /path/to/env/bin
 
-`--peers` is the `bin` folder of an environment with `nnunetv2`. Both programs start from nothing, use the same number
-of processes, and are measured as whole commands in turn; the ratio is what counts.
+`--peers` is the `bin` folder of an environment with `nnunetv2`. Both programs start from nothing; nnU-Net gets a
+process a core, autoseg chooses for itself; both are measured as whole commands in turn; the ratio is what counts.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def main() -> None:
         ours, theirs = [], []
         for run in range(given.runs):
             theirs.append(time_nnunet(place / f"nnunet_{run}", raw, given.peers, given.processes))
-            ours.append(time_autoseg(place / f"autoseg_{run}", given.data.resolve(), given.processes))
+            ours.append(time_autoseg(place / f"autoseg_{run}", given.data.resolve()))
     ratios = [mine / other for mine, other in zip(ours, theirs, strict=True)]
     print(json.dumps({"autoseg_seconds": ours, "nnunet_seconds": theirs, "ratio": ratios}, indent=1))
 
@@ -69,12 +69,12 @@ def time_nnunet(folder: Path, raw: Path, peers: Path, processes: int) -> float:
     return timed(command, environment)
 
 
-def time_autoseg(folder: Path, data: Path, processes: int) -> float:
+def time_autoseg(folder: Path, data: Path) -> float:
     root = ["--root", str(folder)]
     program = shutil.which("autoseg") or str(Path(sys.executable).with_name("autoseg"))
     # The import is no part of what nnU-Net's command does: its data set was laid out beforehand as well.
     timed([program, "import", str(data), "--as", "Hippocampus", "--groups", "(id+1)//2", *root], dict(os.environ))
-    command = [program, "plan_and_preprocess", "-d", "Hippocampus", *root, "--workers", str(processes)]
+    command = [program, "plan_and_preprocess", "-d", "Hippocampus", *root]
     return timed(command, dict(os.environ))
 
 

@@ -8,7 +8,7 @@ import os
 import signal
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 # What a worker may need: a large CT with its resampled copies.
 BYTES_EACH = 2 * 2**30
+# Below this, starting processes takes longer than they save (benchmarks/LOG.md).
+SMALL_BYTES = 64 * 2**20
 
 
 @dataclass
@@ -69,6 +71,14 @@ def default_workers(items: int, *, bytes_each: int = BYTES_EACH) -> int:
     free = free_memory_bytes()
     room = processors if free is None else max(1, free // bytes_each)
     return max(1, min(items, processors, room))
+
+
+def suited(workers: int | None, paths: Iterable[str | os.PathLike[str]]) -> int | None:
+    """Return how many processes to use for reading these files: as asked for, else one where they are small."""
+    if workers is not None:
+        return workers
+    small = sum(os.path.getsize(path) for path in set(paths) if os.path.exists(path)) < SMALL_BYTES
+    return 1 if small else None
 
 
 def free_memory_bytes() -> int | None:

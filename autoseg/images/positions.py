@@ -40,14 +40,14 @@ def draw_positions(labels: np.ndarray, *, case: str, ignore: int | None = None) 
     return positions
 
 
-def write_positions(path: Path, positions: Mapping[int, np.ndarray]) -> None:
-    """Write positions as `.npz`: equal positions give equal bytes.
+def write_positions(path: Path, positions: Mapping[int, np.ndarray], *, durable: bool = True) -> None:
+    """Write positions as `.npz`: equal positions give equal bytes; see `workspace.writing` for `durable`.
 
     Raises:
         ResourceError: The disk is full or the folder cannot be written.
     """
     arrays: dict[str, Any] = {str(value): where for value, where in sorted(positions.items())}
-    with writing(path) as temporary, open(temporary, "wb") as stream:
+    with writing(path, durable=durable) as temporary, open(temporary, "wb") as stream:
         np.savez(stream, **arrays)
 
 

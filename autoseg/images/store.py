@@ -18,13 +18,14 @@ CHUNK = 64
 REDO = "Run the same command again to redo this case."
 
 
-def write_array(path: Path, array: np.ndarray, *, chunk: Sequence[int] | None = None) -> None:
+def write_array(path: Path, array: np.ndarray, *, chunk: Sequence[int] | None = None, durable: bool = True) -> None:
     """Write an array as a compressed `.b2nd` file, which is there whole or not at all.
 
     Args:
         path: Ends in `.b2nd`.
         array: Any shape and numeric type.
         chunk: Voxels per axis that are compressed together; by default one channel and 64 along each axis.
+        durable: See `workspace.writing`.
 
     Raises:
         ResourceError: The disk is full or the folder cannot be written.
@@ -33,7 +34,7 @@ def write_array(path: Path, array: np.ndarray, *, chunk: Sequence[int] | None = 
     cparams = blosc2.CParams(codec=blosc2.Codec.ZSTD, clevel=1, nthreads=1, filters=[blosc2.Filter.SHUFFLE])
     chunks = _chunks(array.shape, chunk)
     packed = blosc2.asarray(array, chunks=chunks, cparams=cparams, dparams=blosc2.DParams(nthreads=1))
-    with writing(path) as temporary:
+    with writing(path, durable=durable) as temporary:
         temporary.write_bytes(packed.to_cframe())
 
 

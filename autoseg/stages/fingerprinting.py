@@ -76,15 +76,14 @@ def measure(dataset: Dataset, *, workers: int | None = None, skip: Collection[st
     Source:
         Isensee et al. 2021, doi:10.1038/s41592-020-01008-z.
     """
-    from autoseg.compute.workers import map_cases
+    from autoseg.compute.workers import map_cases, suited
 
     left_out = {dataset.case(id).id for id in skip}
     cases = [case for case in dataset.cases if case.id not in left_out]
     sample = SAMPLED_VOXELS // max(1, len(cases))
     orders = [(case.id, _Order(case, dataset.channels, dataset.labels, dataset.corrections, sample)) for case in cases]
-    found: dict[str, _Measured | UserError] = dict(
-        map_cases(_measure_case, orders, workers=workers, label="fingerprint")
-    )
+    count = suited(workers, (path for case in cases for path in case.files()))
+    found: dict[str, _Measured | UserError] = dict(map_cases(_measure_case, orders, workers=count, label="fingerprint"))
     measured = _all_well([(case.id, found[case.id]) for case in cases])
     if not any(item.seen for item in measured):
         raise DataError(

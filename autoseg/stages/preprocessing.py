@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from autoseg.compute.workers import map_cases
+from autoseg.compute.workers import map_cases, suited
 from autoseg.images.normalize import normalize
 from autoseg.images.positions import draw_positions, read_positions, write_positions
 from autoseg.images.regrid import to_network
@@ -124,9 +124,8 @@ def preprocess(
     with locked(folder):
         for left_over in folder.glob(".tmp-*"):  # of a run that was killed; the lock says that it is gone
             left_over.unlink(missing_ok=True)
-        for id, result in map_cases(
-            _write_case, [(t.case.id, t) for t in todo], workers=workers, label="preprocessing"
-        ):
+        count = suited(workers, (path for task in todo for path in task.case.files()))
+        for id, result in map_cases(_write_case, [(t.case.id, t) for t in todo], workers=count, label="preprocessing"):
             if isinstance(result, UserError):
                 failures[id] = result
     return failures
@@ -239,14 +238,17 @@ def _read(task: _Task) -> tuple[Image, LabelMap | None]:
 
 
 def _write_arrays(task: _Task, case: PreprocessedCase) -> list[str]:
-    """Write the arrays of a case and return the names of their files."""
+    """Write the arrays of a case and return the names of their files.
+
+    Not waiting for the disk: the marker holds their hashes, and a case that does not fit its marker is done again.
+    """
     chunk = CHUNK_2D if task.configuration.dimensions == 2 else None
     names = [f"{case.id}.image.b2nd"]
-    write_array(task.folder / names[0], case.image, chunk=chunk)
+    write_array(task.folder / names[0], case.image, chunk=chunk, durable=False)
     if case.labels is not None:
         names += [f"{case.id}.labels.b2nd", f"{case.id}.positions.npz"]
-        write_array(task.folder / names[1], case.labels, chunk=chunk and chunk[1:])
-        write_positions(task.folder / names[2], case.positions)
+        write_array(task.folder / names[1], case.labels, chunk=chunk and chunk[1:], durable=False)
+        write_positions(task.folder / names[2], case.positions, durable=False)
     return names
 
 

@@ -160,3 +160,14 @@ def test_default_workers(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_free_memory_is_plausible() -> None:
     free = workers.free_memory_bytes()
     assert free is None or 2**20 < free < 2**50
+
+
+def test_small_files_are_read_without_starting_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = tmp_path / "small"
+    small.write_bytes(bytes(10))
+    monkeypatch.setattr(workers, "SMALL_BYTES", 30)
+    assert workers.suited(None, [small, small, tmp_path / "missing"]) == 1
+    large = tmp_path / "large"
+    large.write_bytes(bytes(25))
+    assert workers.suited(None, [small, large]) is None
+    assert workers.suited(3, [small]) == 3
