@@ -142,7 +142,7 @@ class TestLocked:
         file.write_text("")
         os.utime(file, (time.time() - 60,) * 2)
         with locked(tmp_path):
-            pass
+            assert str(os.getpid()) in file.read_text()
 
 
 class TestLocate:

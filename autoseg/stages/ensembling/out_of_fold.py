@@ -55,7 +55,7 @@ class OutOfFold:
 
     def field(self, candidate: str, case: str, *, share: float = 1.0) -> regrid.Field:
         """Return what a candidate said of a case, as logits on its network grid."""
-        folder = predicting.fold_folder(self.work, self.candidates[candidate][0], case) / "held_out"
+        folder = predicting.fold_folder(self.work, self.dataset, self.candidates[candidate][0], case) / "held_out"
         kept = predicting.stored_field(folder, case, self.plan.labels.output)
         return regrid.Field(kept.array, kept.passage, share)
 

@@ -9,22 +9,31 @@ from typing import Any
 from autoseg.records.errors import DataError
 
 
-def read_json(path: Path) -> Any:
-    """Return what a JSON file holds; a byte order mark is accepted, a key that comes twice is not.
+def read_text(path: Path, *, code: str) -> str:
+    """Return a text file's content without a byte order mark.
 
     Raises:
-        DataError: It is missing, not UTF-8, or no JSON; the message names line and column.
+        DataError: It cannot be read, or is not UTF-8 (with this `code`).
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        return path.read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise DataError(
             f"cannot be read: {error.strerror}", file=path, fix="Put the file there.", code="missing_file"
         ) from None
     except UnicodeDecodeError as error:
         raise DataError(
-            f"is not UTF-8 text (byte {error.start})", file=path, fix="Save it as UTF-8.", code="bad_json"
+            f"is not UTF-8 text (byte {error.start})", file=path, fix="Save it as UTF-8.", code=code
         ) from None
+
+
+def read_json(path: Path) -> Any:
+    """Return what a JSON file holds; a byte order mark is accepted, a key that comes twice is not.
+
+    Raises:
+        DataError: It is missing, not UTF-8, or no JSON; the message names line and column.
+    """
+    text = read_text(path, code="bad_json")
     try:
         return json.loads(text, object_pairs_hook=_distinct_keys)
     except json.JSONDecodeError as error:

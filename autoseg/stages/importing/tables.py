@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from autoseg.records.errors import DataError
+from autoseg.stages.importing.descriptions import read_text
 
 Row = tuple[int, tuple[str, ...]]
 
@@ -21,16 +22,7 @@ def read_table(path: Path) -> tuple[tuple[str, ...], tuple[Row, ...]]:
     Raises:
         DataError: The file cannot be read, is no UTF-8 text, is empty, or two columns have one name.
     """
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise DataError(
-            f"cannot be read: {error.strerror}", file=path, fix="Put the file there.", code="missing_file"
-        ) from None
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"is not UTF-8 text (byte {error.start})", file=path, fix="Save it as UTF-8.", code="bad_table"
-        ) from None
+    text = read_text(path, code="bad_table")
     head = text.partition("\n")[0]
     reader = csv.reader(io.StringIO(text), delimiter=";" if head.count(";") > head.count(",") else ",")
     try:

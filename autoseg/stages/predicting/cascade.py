@@ -7,6 +7,7 @@ from pathlib import Path
 
 from autoseg.images import regrid, store
 from autoseg.images.cases import read_image
+from autoseg.records.dataset import Dataset
 from autoseg.records.errors import DataError, UsageError
 from autoseg.records.labels import Labels
 from autoseg.records.plan import Configuration, Plan
@@ -25,13 +26,13 @@ def stored_label_map(folder: Path, case: str, labels: Labels) -> LabelMap:
     return LabelMap(array, field.passage.original)
 
 
-def fold_folder(work: Workspace, model: ModelId, case: str) -> Path:
+def fold_folder(work: Workspace, dataset: Dataset, model: ModelId, case: str) -> Path:
     """Return the training folder of the model's fold in which `case` was held out.
 
     Raises:
         DataError: The case was held out in no fold.
     """
-    for fold in work.dataset().folds:
+    for fold in dataset.folds:
         if case in fold.held_out:
             return work.model(model.model_copy(update={"fold": fold.name}))
     raise DataError("was held out in no fold", case=case, fix="Import the data set again.", code="no_fold")
@@ -57,10 +58,10 @@ def write_out_of_fold(work: Workspace, plan: Plan, model: ModelId, cases: Sequen
     stage = first_stage(model, configuration)
     if stage is None:
         return {}
-    folder = work.preprocessed(configuration.data_key)
+    folder, dataset = work.preprocessed(configuration.data_key), work.dataset()
     written = {}
     for case in cases:
-        source = fold_folder(work, stage, case) / "held_out"
+        source = fold_folder(work, dataset, stage, case) / "held_out"
         marker = source / f"{case}.json"
         if not marker.exists():
             raise UsageError(
@@ -84,6 +85,6 @@ def held_out_scans(work: Workspace, plan: Plan, model: ModelId) -> Iterator[tupl
         image = read_image(dataset.case(case).images, dataset.channels, dataset.corrections, case=case)
         earlier = {}
         if stage is not None:
-            source = fold_folder(work, stage, case) / "held_out"
+            source = fold_folder(work, dataset, stage, case) / "held_out"
             earlier[stage.configuration] = stored_label_map(source, case, plan.labels)
         yield case, image, earlier
