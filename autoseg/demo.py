@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from autoseg import pipeline
 from autoseg.phantom import write_phantom
-from autoseg.pipeline import Tell
+from autoseg.pipeline import Tell, predicting, preparing, quiet, running
 from autoseg.records.requests import PlanRequest, PredictRequest
 from autoseg.records.results import Evaluation
 from autoseg.stages import evaluating, importing
@@ -27,18 +26,18 @@ class DemoResult:
         return {"report": str(self.report), "evaluation": self.evaluation.model_dump(mode="json")}
 
 
-def demo(folder: Path, minutes: float, *, tell: Tell = pipeline.quiet) -> DemoResult:
+def demo(folder: Path, minutes: float, *, tell: Tell = quiet) -> DemoResult:
     """Write phantom heads, do everything with them, and score two heads that took no part."""
     tell("write phantom heads", 0.0, None)
     data = folder / "phantom"
     if not (data / "unseen_truth").exists():
         write_phantom(data)
     work = Workspace.locate("HaNSeg", folder / "autoseg_data")
-    pipeline.import_dataset(data, work, importing.ImportOptions())
-    pipeline.run(work, PlanRequest(presets=("demo",), minutes=minutes), tell=tell)
-    pipeline.predict(work, data / "unseen", folder / "predictions", PredictRequest(), tell=tell)
+    preparing.import_dataset(data, work, importing.ImportOptions())
+    running.run(work, PlanRequest(presets=("demo",), minutes=minutes), tell=tell)
+    predicting.predict(work, data / "unseen", folder / "predictions", PredictRequest(), tell=tell)
     labels = work.dataset().labels
-    evaluation, summaries = pipeline.evaluate(
+    evaluation, summaries = predicting.evaluate(
         folder / "predictions", data / "unseen_truth", labels, folder / "predictions" / "scores.csv"
     )
     return DemoResult(evaluation, tuple(summaries), work.report_file("default").resolve())

@@ -76,7 +76,9 @@ def allowed(importer: tuple[str, ...], imported: tuple[str, ...]) -> bool:
             return imported[0] == "stages"
         return STAGES.index(imported[1]) <= STAGES.index(importer[1])
     if importer[0] in {"pipeline", "overview", "upkeep", "demo"}:
-        return imported[0] not in {"cli", "console"}
+        return imported[0] not in {"cli", "commands", "console", "views", "words"}
+    if importer[0] in {"commands", "console", "views", "words"}:
+        return imported[0] != "cli"
     return True
 
 

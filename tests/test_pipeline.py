@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from autoseg import pipeline, upkeep
+from autoseg import upkeep
+from autoseg.pipeline import preparing, running
 from autoseg.records.fingerprint import Fingerprint
 from autoseg.records.plan import Plan
 from autoseg.records.requests import PlanRequest, TrainRequest
@@ -31,7 +32,7 @@ from pathlib import Path
 
 from autoseg import cli
 import matplotlib.backends.backend_agg, matplotlib.figure
-import autoseg.pipeline
+import autoseg.pipeline.running
 from autoseg.compute import workers
 from autoseg.stages.training import loop, resolve
 
@@ -172,7 +173,7 @@ class TestInterruption:
         def stopped(*args: object, **named: object) -> None:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(pipeline, "check", stopped)
+        monkeypatch.setattr(preparing, "check", stopped)
         outcome = typed("check", "-d", "Knot", "--root", whole_way.root, *more)
         assert outcome.code == 130
         assert outcome.err.strip() == "stopped; the same command goes on from here"
@@ -225,7 +226,7 @@ sys.stdout.write(made.to_json())
         work = Workspace.locate("Knot", tmp_path / "w")
         wanted = work.fingerprint_file.read_bytes()
         work.fingerprint_file.unlink()
-        pipeline.make_plan(work, PlanRequest(presets=("smoke",)), workers=1)
+        preparing.make_plan(work, PlanRequest(presets=("smoke",)), workers=1)
         assert work.fingerprint_file.read_bytes() == wanted
 
 
@@ -245,7 +246,7 @@ class TestModels:
 
     def test_what_run_would_do(self, whole_way: WholeWay, tmp_path: Path) -> None:
         before_training(whole_way, tmp_path / "w")
-        steps = pipeline.steps_left(Workspace.locate("Knot", tmp_path / "w"), PlanRequest())
+        steps = running.steps_left(Workspace.locate("Knot", tmp_path / "w"), PlanRequest())
         assert steps[0] == "train default/smoke_3d/base_s0/fold_0"
         assert steps[-2:] == ["choose the ensemble", "report"]
 

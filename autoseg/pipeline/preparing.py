@@ -1,0 +1,143 @@
+"""From a folder of cases to a plan and preprocessed cases."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from autoseg import __version__, upkeep
+from autoseg.compute import devices
+from autoseg.pipeline import Tell, quiet
+from autoseg.records.check import CheckReport
+from autoseg.records.dataset import Dataset
+from autoseg.records.errors import CasesFailed, DataError, UserError
+from autoseg.records.forecast import Forecast
+from autoseg.records.plan import Configuration, Plan
+from autoseg.records.requests import PlanRequest
+from autoseg.stages import checking, importing, planning, preprocessing
+from autoseg.workspace import Workspace, read_record, write_record
+
+log = logging.getLogger("autoseg")
+
+
+def import_dataset(
+    source: Path, work: Workspace, options: importing.ImportOptions, *, dry_run: bool = False
+) -> Dataset:
+    """Recognise a folder's layout and remember where everything lies."""
+    dataset = importing.import_dataset(source, work.name, options=options)
+    if not dry_run:
+        write_record(work.dataset_file, dataset)
+    return dataset
+
+
+def check(work: Workspace, *, workers: int | None = None) -> CheckReport:
+    """Look at every case and list every problem at once."""
+    report = checking.check(work.dataset(), workers=workers)
+    write_record(work.check_file, report)
+    return report
+
+
+def checked(work: Workspace, workers: int | None) -> None:
+    """Check the data unless these very data were checked.
+
+    Raises:
+        DataError: There are errors; all of them are in `check.json`.
+    """
+    dataset = work.dataset()
+    report = None
+    if work.check_file.exists() and not upkeep.changed_since(dataset, work.check_file):
+        known = read_record(work.check_file, CheckReport)
+        report = known if known.dataset_digest == dataset.digest() else None
+    report = report or check(work, workers=workers)
+    errors = report.errors()
+    if errors:
+        first = errors[0]
+        raise DataError(
+            f"{len(errors)} problems keep {work.name} from being used; the first: {first.what}",
+            case=first.case,
+            file=first.file,
+            fix=f"{first.fix} `autoseg check -d {work.name}` lists all of them.",
+            code="check_failed",
+        )
+
+
+def make_plan(work: Workspace, request: PlanRequest, *, workers: int | None = None, write: bool = True) -> Plan:
+    """Measure the data set and plan; keeps the fingerprint (unless `write` is off), but not the plan."""
+    dataset = work.dataset()
+    fingerprint = upkeep.fingerprint(work, dataset, workers, write=write)
+    device = devices.find(request.device, request.memory_gb, calibrate=request.minutes is not None)
+    presets = [planning.load_preset(name) for name in request.presets]
+    plan = planning.make_plan(
+        fingerprint,
+        presets,
+        device,
+        name=request.plan,
+        corrections=dataset.corrections,
+        minutes=request.minutes,
+        folds=_folds(dataset),
+        version=__version__,
+    )
+    return plan.model_copy(update={"inputs_digest": upkeep.plan_inputs(fingerprint, request)})
+
+
+def plan_and_preprocess(
+    work: Workspace, request: PlanRequest, *, workers: int | None = None, tell: Tell = quiet
+) -> Plan:
+    """Fingerprint, plan, and preprocess every configuration of the line-up."""
+    tell("fingerprint and plan", 0.0, None)
+    plan = make_plan(work, request, workers=workers)
+    write_record(work.plan_file(plan.name), plan)
+    write_record(work.forecast_file(plan.name), forecast(work, plan, request))
+    preprocess(work, lineup(plan), workers=workers, tell=tell)
+    return plan
+
+
+def current_plan(work: Workspace, request: PlanRequest, workers: int | None, tell: Tell) -> Plan:
+    """Return the plan that is kept, made again where what it follows from has changed."""
+    fingerprint = upkeep.fingerprint(work, work.dataset(), workers)
+    if work.plan_file(request.plan).exists():
+        known = work.plan(request.plan)
+        if known.inputs_digest == upkeep.plan_inputs(fingerprint, request):
+            return known
+        log.warning("The data, a preset or the budget has changed: planning again.")
+    tell("fingerprint and plan", 0.0, None)
+    plan = make_plan(work, request, workers=workers)
+    write_record(work.plan_file(plan.name), plan)
+    write_record(work.forecast_file(plan.name), forecast(work, plan, request))
+    return plan
+
+
+def forecast(work: Workspace, plan: Plan, request: PlanRequest) -> Forecast:
+    """Return how long the plan's line-up takes on this device, its speed measured where the plan did not ask for it."""
+    speed = plan.device.flops_per_second
+    if speed <= 0:
+        speed = devices.find(request.device, request.memory_gb, calibrate=True).flops_per_second
+    return planning.forecast(plan, speed, folds=_folds(work.dataset()), minutes=request.minutes)
+
+
+def preprocess(
+    work: Workspace, configurations: Sequence[Configuration], *, workers: int | None = None, tell: Tell = quiet
+) -> None:
+    """Preprocess what configurations need; cases that are done and whole and up to date are left as they are.
+
+    Raises:
+        CasesFailed: Some cases could not be preprocessed; the others are done.
+    """
+    dataset = work.dataset()
+    by_key = {configuration.data_key: configuration for configuration in configurations}
+    failures: dict[str, UserError] = {}
+    for number, (key, configuration) in enumerate(by_key.items()):
+        tell(f"preprocess for {configuration.name}", number / len(by_key), None)
+        failures |= preprocessing.preprocess(dataset, configuration, work.preprocessed(key), workers=workers)
+    if failures:
+        raise CasesFailed(f"{len(failures)} of {len(dataset.cases)} cases could not be preprocessed", failures)
+
+
+def lineup(plan: Plan) -> list[Configuration]:
+    """Return the configurations that are worth training, in order."""
+    return [plan.configuration(entry.configuration) for entry in plan.lineup]
+
+
+def _folds(dataset: Dataset) -> int:
+    return sum(fold.name != "all" for fold in dataset.folds) or 1

@@ -1,0 +1,121 @@
+"""From preprocessed cases to trained models and the scores of their held-out cases."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from autoseg import upkeep
+from autoseg.compute import devices
+from autoseg.pipeline import Tell, quiet
+from autoseg.pipeline.predicting import options_for
+from autoseg.pipeline.preparing import preprocess
+from autoseg.records.plan import Plan
+from autoseg.records.requests import PredictRequest, TrainRequest
+from autoseg.records.results import CaseScore, Evaluation, ModelId, RunRecord, TrainedModel
+from autoseg.stages import evaluating, predicting, preprocessing, training
+from autoseg.stages.evaluating.truths import score_case
+from autoseg.stages.training import runs
+from autoseg.workspace import Workspace, locked, read_record, remove_left_overs, write_record
+
+log = logging.getLogger("autoseg")
+
+
+def train(work: Workspace, request: TrainRequest, *, tell: Tell = quiet) -> tuple[Evaluation, ...]:
+    """Bring the preprocessed cases up to date, fit each model, predict its held-out cases, and score them."""
+    plan = work.plan(request.plan)
+    wanted = runs.models(work.dataset(), plan, request)
+    # Else a case that has changed, or was damaged, would be trained on as it was.
+    preprocess(work, [plan.configuration(model.configuration) for model in wanted], tell=tell)
+    return train_models(work, plan, wanted, request, tell)
+
+
+def train_models(
+    work: Workspace, plan: Plan, wanted: Sequence[ModelId], request: TrainRequest, tell: Tell
+) -> tuple[Evaluation, ...]:
+    """Fit each model, predict its held-out cases, and score them; the cases are preprocessed already."""
+    budgets = [runs.budget_seconds(plan, model.configuration, wanted, request.minutes) for model in wanted]
+    evaluations = []
+    for number, (model, budget) in enumerate(zip(wanted, budgets, strict=True)):
+        where = f"[{number + 1}/{len(wanted)}] {model.key()}"
+        later = [seconds for seconds in budgets[number + 1 :] if seconds is not None]
+
+        def progress(
+            now: training.Progress, where: str = where, number: int = number, later: Sequence[float] = tuple(later)
+        ) -> None:
+            done = (number + now.step / max(now.steps, 1)) / len(wanted)
+            # Without a budget the runs to come are taken to be as long as this one.
+            to_come = sum(later) if later else (len(wanted) - number - 1) * now.steps * now.step_seconds
+            what = f"{where} step {now.step}/{now.steps} loss {now.loss:.3f} {now.step_seconds:.2f} s/step"
+            tell(what, done, now.seconds_left + to_come)
+
+        fit(work, plan, model, request, budget_seconds=budget, progress=progress)
+        _report_overrun(work, model)
+        evaluations.append(predict_held_out(work, plan, model, device=request.device, where=where, tell=tell))
+        log.info("%s: mean Dice %.4f", model.key(), evaluations[-1].mean_dice())
+    return tuple(evaluations)
+
+
+def _report_overrun(work: Workspace, model: ModelId) -> None:
+    """Say so when a run took longer than its budget: its steps were fixed before the first one."""
+    seconds = read_record(work.model(model) / "model.json", TrainedModel).seconds
+    budget = read_record(work.model(model) / "run.json", RunRecord).budget_seconds
+    if budget and seconds > 1.05 * budget:
+        log.warning("%s took %.0f s of the %.0f s that it had: the machine became slower", model.key(), seconds, budget)
+
+
+def fit(
+    work: Workspace,
+    plan: Plan,
+    model: ModelId,
+    request: TrainRequest,
+    *,
+    budget_seconds: float | None = None,
+    progress: Callable[[training.Progress], None] | None = None,
+) -> Path:
+    """Train one model on its fold's own cases, or return at once when it is trained already."""
+    configuration = plan.configuration(model.configuration)
+    folder = work.preprocessed(configuration.data_key)
+    ids = work.dataset().fold(model.fold).training
+    previous = predicting.write_out_of_fold(work, plan, model, ids)
+    cases = [preprocessing.open_case(folder, id, previous=previous.get(id)) for id in ids]
+    return training.fit(
+        plan,
+        model,
+        work.model(model),
+        cases,
+        settings=request.settings,
+        budget_seconds=budget_seconds,
+        device=devices.find(request.device).kind,
+        cases_digest=preprocessing.cases_digest(folder, ids),
+        on_progress=progress,
+    )
+
+
+def predict_held_out(
+    work: Workspace, plan: Plan, model: ModelId, *, device: str | None = None, where: str = "", tell: Tell = quiet
+) -> Evaluation:
+    """Predict and score the cases that a model never saw, unless that was done with these weights and cases."""
+    folder, dataset = work.model(model), work.dataset()
+    trained = read_record(folder / "model.json", TrainedModel, missing="Train the model first.")
+    if (folder / "evaluation.json").exists():
+        known = work.evaluation(model)
+        if known.inputs_digest == trained.weights_sha256 and not upkeep.held_out_changed(work, plan, model):
+            return known
+    options = options_for(folder, PredictRequest(device=device))
+    member = predicting.load_member([folder], device=options.device)
+    scans = predicting.held_out_scans(work, plan, model)
+    count = len(dataset.fold(model.fold).held_out)
+    scores: list[CaseScore] = []
+    with locked(folder):
+        remove_left_overs(folder / "held_out")
+        for prediction in predicting.predict_held_out(
+            member, scans, labels=plan.labels, folder=folder / "held_out", options=options
+        ):
+            scores.append(score_case(dataset, dataset.case(prediction.case), prediction.labels))
+            tell(f"{where} held-out case {prediction.case}", len(scores) / count, None)
+        evaluation = Evaluation(members=(model.key(),), scores=tuple(scores), inputs_digest=trained.weights_sha256)
+        evaluating.write_scores(folder / "scores.csv", evaluation)
+        write_record(folder / "evaluation.json", evaluation)
+    return evaluation
