@@ -25,7 +25,7 @@ GB = 2**30
 # bfloat16 counts as fast when it takes less than this share of float32's time; emulated it takes more, not less.
 FAST_FRACTION = 0.8
 PROBE_SECONDS = 0.2
-TRIAL_SECONDS = 1.0
+TRIAL_SECONDS = 0.5
 # The first generation of NVIDIA cards whose hardware computes in bfloat16.
 AMPERE = (8, 0)
 

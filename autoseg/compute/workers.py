@@ -226,11 +226,16 @@ def _bug(error: BaseException) -> UserError:
 
 
 def _work(connection: Connection) -> None:
-    """Run in the worker: receive a function and its argument and send back the outcome, until nobody asks."""
+    """Run in the worker: one thread, and answers until nobody asks."""
     # Before the function brings in its libraries: N workers with N threads each would fight for N processors.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
         os.environ[name] = "1"
-    # Ctrl-C reaches every process of a terminal; the parent decides what becomes of the workers.
+    answer_calls(connection)
+
+
+def answer_calls(connection: Connection) -> None:
+    """Receive a function and its argument and send back (result or error, traceback of a bug), until nobody asks."""
+    # Ctrl-C reaches every process of a terminal; the parent decides what becomes of the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     while True:
         try:

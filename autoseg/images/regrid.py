@@ -15,7 +15,7 @@ from autoseg.images.home import Field, home, home_probabilities
 from autoseg.images.orientation import orient, orient_grid, permute, permute_grid, reorient
 from autoseg.images.resizing import anisotropic_axis, resize, resize_labels
 from autoseg.records.geometry import Box, Grid, Shape, Triple
-from autoseg.records.plan import Configuration
+from autoseg.records.plan import Configuration, Preparation
 from autoseg.records.volumes import Image, LabelMap, Passage
 
 __all__ = [
@@ -38,7 +38,7 @@ Normalize = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
 
 
 def to_network(
-    image: Image, labels: LabelMap | None, configuration: Configuration, *, normalize: Normalize
+    image: Image, labels: LabelMap | None, configuration: Configuration | Preparation, *, normalize: Normalize
 ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None, Passage]:
     """Bring a scan to the network's grid: orient, order axes, crop, normalise, resample.
 
@@ -74,7 +74,7 @@ def to_network(
     return array, valid, resize_labels(np.ascontiguousarray(seen), shape, anisotropic_axis=coarse), passage
 
 
-def plan_passage(original: Grid, crop: Box, configuration: Configuration) -> Passage:
+def plan_passage(original: Grid, crop: Box, configuration: Configuration | Preparation) -> Passage:
     """Return the way of a scan to the network's grid, without voxels.
 
     Args:
@@ -147,7 +147,7 @@ def _inside(way: np.ndarray, source: Shape, target: Shape) -> np.ndarray:
     return valid
 
 
-def _target(oriented: Grid, configuration: Configuration) -> Triple:
+def _target(oriented: Grid, configuration: Configuration | Preparation) -> Triple:
     """Return the configuration's spacing, the scan's own where it leaves an axis as it is."""
     z, y, x = (
         old if new is None else new for old, new in zip(oriented.spacing_mm, configuration.spacing_mm, strict=True)

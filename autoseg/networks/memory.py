@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 
 import torch
+from pydantic import JsonValue
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.optim import Optimizer
@@ -93,6 +94,16 @@ def measure_step(
     return count(
         architecture, (*patch_shape, batch_size), lambda network: run(network, recipe), device_kind=device_kind
     )
+
+
+def load() -> None:
+    """Do now what the first measurement does once: torch loads modules and operator tables with fake tensors."""
+    stages: list[JsonValue] = [8, 16]
+    steps: list[JsonValue] = [[1, 1, 1], [2, 2, 2]]
+    sizes: dict[str, JsonValue] = {"features": stages, "strides": steps, "kernels": [[3, 3, 3], [3, 3, 3]]}
+    blocks: dict[str, JsonValue] = {"blocks": [1, 1], "decoder_blocks": [1]}
+    small = Architecture(kind="unet", dimensions=3, input_channels=1, output_channels=2, arguments={**sizes, **blocks})
+    measure_step(small, Recipe(), (8, 8, 8), 2)
 
 
 def measure_window(

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from autoseg import __version__, upkeep
-from autoseg.compute import devices
+from autoseg.compute.companion import NOBODY, Companion, companion
 from autoseg.pipeline import Tell, quiet
 from autoseg.records.check import CheckReport
 from autoseg.records.dataset import Dataset
 from autoseg.records.errors import CasesFailed, DataError, UserError
+from autoseg.records.fingerprint import Fingerprint
 from autoseg.records.forecast import Forecast
-from autoseg.records.plan import Configuration, Plan
+from autoseg.records.machine import DeviceProfile
+from autoseg.records.plan import Configuration, Plan, Preparation, Preset
 from autoseg.records.requests import PlanRequest
 from autoseg.stages import checking, importing, planning, preprocessing
 from autoseg.workspace import Workspace, read_record, write_record
+
+if TYPE_CHECKING:
+    from autoseg.networks.memory import StepCost
 
 log = logging.getLogger("autoseg")
 
@@ -64,18 +72,21 @@ def checked(work: Workspace, workers: int | None) -> None:
 
 def make_plan(work: Workspace, request: PlanRequest, *, workers: int | None = None, write: bool = True) -> Plan:
     """Measure the data set and plan; keeps the fingerprint (unless `write` is off), but not the plan."""
-    dataset = work.dataset()
-    fingerprint = upkeep.fingerprint(work, dataset, workers, write=write)
-    device = devices.find(request.device, request.memory_gb, calibrate=request.minutes is not None)
-    presets = [planning.load_preset(name) for name in request.presets]
+    with companion(_load_networks) as beside:
+        fingerprint = upkeep.fingerprint(work, work.dataset(), workers, write=write)
+        return _plan(work.dataset(), fingerprint, request, beside)
+
+
+def _plan(dataset: Dataset, fingerprint: Fingerprint, request: PlanRequest, beside: Companion) -> Plan:
     plan = planning.make_plan(
         fingerprint,
-        presets,
-        device,
+        _presets(request),
+        beside.call(_find_device, request, calibrate=request.minutes is not None),
         name=request.plan,
         corrections=dataset.corrections,
         minutes=request.minutes,
         folds=_folds(dataset),
+        cost=partial(beside.call, _measure_step),
         version=__version__,
     )
     return plan.model_copy(update={"inputs_digest": upkeep.plan_inputs(fingerprint, request)})
@@ -84,12 +95,26 @@ def make_plan(work: Workspace, request: PlanRequest, *, workers: int | None = No
 def plan_and_preprocess(
     work: Workspace, request: PlanRequest, *, workers: int | None = None, tell: Tell = quiet
 ) -> Plan:
-    """Fingerprint, plan, and preprocess every configuration of the line-up."""
+    """Fingerprint, plan, and preprocess every configuration of the line-up.
+
+    What every plan preprocesses is begun while the networks are measured.
+    """
     tell("fingerprint and plan", 0.0, None)
-    plan = make_plan(work, request, workers=workers)
-    write_record(work.plan_file(plan.name), plan)
-    write_record(work.forecast_file(plan.name), forecast(work, plan, request))
-    preprocess(work, lineup(plan), workers=workers, tell=tell)
+    dataset = work.dataset()
+    with companion(_load_networks) as beside, ThreadPoolExecutor(1) as thread:
+        fingerprint = upkeep.fingerprint(work, dataset, workers)
+        planned = thread.submit(_plan, dataset, fingerprint, request, beside)
+
+        def watch(what: str, done: float, seconds_left: float | None) -> None:
+            tell(what, done, seconds_left)
+            if planned.done():
+                planned.result()  # where there is no plan, nobody waits for the rest of the cases
+
+        preprocess(work, planning.preparations(fingerprint, _presets(request)), workers=workers, tell=watch)
+        plan = planned.result()
+        write_record(work.plan_file(plan.name), plan)
+        write_record(work.forecast_file(plan.name), forecast(work, plan, request, beside))
+    preprocess(work, [item.preparation for item in lineup(plan)], workers=workers, tell=tell)
     return plan
 
 
@@ -108,16 +133,16 @@ def current_plan(work: Workspace, request: PlanRequest, workers: int | None, tel
     return plan
 
 
-def forecast(work: Workspace, plan: Plan, request: PlanRequest) -> Forecast:
+def forecast(work: Workspace, plan: Plan, request: PlanRequest, beside: Companion = NOBODY) -> Forecast:
     """Return how long the plan's line-up takes on this device, its speed measured where the plan did not ask for it."""
     speed = plan.device.flops_per_second
     if speed <= 0:
-        speed = devices.find(request.device, request.memory_gb, calibrate=True).flops_per_second
+        speed = beside.call(_find_device, request, calibrate=True).flops_per_second
     return planning.forecast(plan, speed, folds=_folds(work.dataset()), minutes=request.minutes)
 
 
 def preprocess(
-    work: Workspace, configurations: Sequence[Configuration], *, workers: int | None = None, tell: Tell = quiet
+    work: Workspace, preparations: Sequence[Preparation], *, workers: int | None = None, tell: Tell = quiet
 ) -> None:
     """Preprocess what configurations need; cases that are done and whole and up to date are left as they are.
 
@@ -125,11 +150,16 @@ def preprocess(
         CasesFailed: Some cases could not be preprocessed; the others are done.
     """
     dataset = work.dataset()
-    by_key = {configuration.data_key: configuration for configuration in configurations}
+    by_key = {preparation.data_key: preparation for preparation in preparations}
     failures: dict[str, UserError] = {}
-    for number, (key, configuration) in enumerate(by_key.items()):
-        tell(f"preprocess for {configuration.name}", number / len(by_key), None)
-        failures |= preprocessing.preprocess(dataset, configuration, work.preprocessed(key), workers=workers)
+    for number, (key, preparation) in enumerate(by_key.items()):
+
+        def on_case(done: int, count: int, number: int = number) -> None:
+            tell(f"preprocess {count} cases", (number + done / count) / len(by_key), None)
+
+        failures |= preprocessing.preprocess(
+            dataset, preparation, work.preprocessed(key), workers=workers, on_case=on_case
+        )
     if failures:
         raise CasesFailed(f"{len(failures)} of {len(dataset.cases)} cases could not be preprocessed", failures)
 
@@ -141,3 +171,28 @@ def lineup(plan: Plan) -> list[Configuration]:
 
 def _folds(dataset: Dataset) -> int:
     return sum(fold.name != "all" for fold in dataset.folds) or 1
+
+
+def _presets(request: PlanRequest) -> list[Preset]:
+    return [planning.load_preset(name) for name in request.presets]
+
+
+# What follows loads torch, and is called in the process that has it.
+
+
+def _load_networks() -> None:
+    from autoseg.networks.memory import load
+
+    load()
+
+
+def _measure_step(*arguments: Any, **named: Any) -> StepCost:
+    from autoseg.networks.memory import measure_step
+
+    return measure_step(*arguments, **named)
+
+
+def _find_device(request: PlanRequest, *, calibrate: bool) -> DeviceProfile:
+    from autoseg.compute import devices
+
+    return devices.find(request.device, request.memory_gb, calibrate=calibrate)

@@ -20,7 +20,7 @@ def run(work: Workspace, request: PlanRequest, *, workers: int | None = None, te
     """Do all that is not done yet, and again what has changed: check, plan, preprocess, train, choose, report."""
     checked(work, workers)
     plan = current_plan(work, request, workers, tell)
-    preprocess(work, lineup(plan), workers=workers, tell=tell)
+    preprocess(work, [item.preparation for item in lineup(plan)], workers=workers, tell=tell)
     training_request = TrainRequest(plan=plan.name, minutes=request.minutes, device=request.device)
     wanted = runs.models(work.dataset(), plan, training_request)
     for model in wanted:

@@ -27,7 +27,8 @@ def train(work: Workspace, request: TrainRequest, *, tell: Tell = quiet) -> tupl
     plan = work.plan(request.plan)
     wanted = runs.models(work.dataset(), plan, request)
     # Else a case that has changed, or was damaged, would be trained on as it was.
-    preprocess(work, [plan.configuration(model.configuration) for model in wanted], tell=tell)
+    preparations = [plan.configuration(model.configuration).preparation for model in wanted]
+    preprocess(work, preparations, tell=tell)
     return train_models(work, plan, wanted, request, tell)
 
 

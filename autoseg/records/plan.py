@@ -214,6 +214,21 @@ class Previous(Record):
     configuration: str
 
 
+class Preparation(Record):
+    """What preprocessing needs to know of a configuration.
+
+    Attributes:
+        axis_order, spacing_mm, normalizations, data_key: As in Configuration.
+        dimensions: 2 where slices are read one at a time, else 3.
+    """
+
+    axis_order: tuple[int, int, int]
+    spacing_mm: tuple[float | None, float, float]
+    normalizations: tuple[Normalization, ...]
+    data_key: str
+    dimensions: Literal[2, 3]
+
+
 class Configuration(Record):
     """One way to train on the data set. Shapes and spacings are in network order (after `axis_order`).
 
@@ -245,9 +260,20 @@ class Configuration(Record):
     data_key: str
 
     @property
-    def dimensions(self) -> int:
+    def dimensions(self) -> Literal[2, 3]:
         """2 or 3."""
         return self.architecture.dimensions
+
+    @property
+    def preparation(self) -> Preparation:
+        """What preprocessing needs to know."""
+        return Preparation(
+            axis_order=self.axis_order,
+            spacing_mm=self.spacing_mm,
+            normalizations=self.normalizations,
+            data_key=self.data_key,
+            dimensions=self.dimensions,
+        )
 
 
 class Decision(Record):

@@ -1,11 +1,11 @@
-"""Case + Configuration -> PreprocessedCase; on disk case by case, so that a broken run goes on where it stopped."""
+"""Case + Preparation -> PreprocessedCase; on disk case by case, so that a broken run goes on where it stopped."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +21,7 @@ from autoseg.images.regrid import to_network
 from autoseg.images.store import REDO, check_file, file_digest, open_array, write_array
 from autoseg.records.dataset import Case, Dataset, Source
 from autoseg.records.errors import DataError, UserError
-from autoseg.records.plan import Configuration
+from autoseg.records.plan import Configuration, Preparation
 from autoseg.records.results import CaseMarker
 from autoseg.records.volumes import Image, LabelMap, PreprocessedCase
 from autoseg.workspace import locked, read_record, write_record
@@ -40,7 +40,7 @@ class _Task:
 
     case: Case
     dataset: Dataset
-    configuration: Configuration
+    preparation: Preparation
     folder: Path
     digest: str
 
@@ -48,28 +48,28 @@ class _Task:
 def prepare(
     image: Image,
     labels: LabelMap | None,
-    configuration: Configuration,
+    preparation: Configuration | Preparation,
     *,
     case: str,
     annotated: Sequence[int] = (),
     ignore: int | None = None,
 ) -> PreprocessedCase:
-    """Return one case as the network of `configuration` sees it, in memory.
+    """Return one case as the network of a configuration sees it, in memory.
 
     Args:
         image: (C, Z, Y, X) as read, in any orientation.
         labels: Inside values on the image's grid; None in prediction.
-        configuration: Its `axis_order`, `spacing_mm` and `normalizations` are read.
+        preparation: Of the configuration, or the configuration itself.
         case: Its id; the sample of positions depends on it and on nothing else.
         annotated: Inside values that were annotated in this case.
         ignore: The inside value that is no structure and gets no positions.
 
     Raises:
-        DataError: The image has another number of channels than the configuration.
+        DataError: The image has another number of channels than the preparation.
     """
-    rule = partial(_normalize, configuration=configuration)
+    rule = partial(_normalize, preparation=preparation)
     try:
-        array, _, seen, passage = to_network(image, labels, configuration, normalize=rule)
+        array, _, seen, passage = to_network(image, labels, preparation, normalize=rule)
     except UserError as error:
         raise error.in_case(case) from None
     return PreprocessedCase(
@@ -85,20 +85,22 @@ def prepare(
 
 def preprocess(
     dataset: Dataset,
-    configuration: Configuration,
+    preparation: Preparation,
     folder: Path,
     *,
     cases: Sequence[str] | None = None,
     workers: int | None = None,
+    on_case: Callable[[int, int], None] = lambda done, count: None,
 ) -> dict[str, UserError]:
     """Preprocess cases into `folder`; those that are there already, whole and up to date, are left alone.
 
     Args:
         dataset: Where the cases lie.
-        configuration: All configurations with its `data_key` share the folder.
-        folder: `workspace.preprocessed(configuration.data_key)`.
+        preparation: Of a configuration; all configurations with its `data_key` share the folder.
+        folder: `workspace.preprocessed(preparation.data_key)`.
         cases: Ids; None means every training case.
         workers: Processes, as for `map_cases`.
+        on_case: Called after every case with how many are done, and of how many; what it raises ends the work.
 
     Returns:
         Case id -> error of every case that failed; empty when all are there.
@@ -112,7 +114,7 @@ def preprocess(
     tasks: list[_Task] = []
     for case in wanted:
         try:
-            tasks.append(_Task(case, dataset, configuration, folder, inputs_digest(dataset, case, configuration)))
+            tasks.append(_Task(case, dataset, preparation, folder, inputs_digest(dataset, case, preparation)))
         except UserError as error:
             failures[case.id] = error.in_case(case.id)
     with ThreadPoolExecutor() as pool:  # hashing releases the interpreter's lock
@@ -125,9 +127,11 @@ def preprocess(
         for left_over in folder.glob(".tmp-*"):  # of a run that was killed; the lock says that it is gone
             left_over.unlink(missing_ok=True)
         count = suited(workers, (path for task in todo for path in task.case.files()))
-        for id, result in map_cases(_write_case, [(t.case.id, t) for t in todo], workers=count, label="preprocessing"):
+        results = map_cases(_write_case, [(t.case.id, t) for t in todo], workers=count, label="preprocessing")
+        for done, (id, result) in enumerate(results, start=1):
             if isinstance(result, UserError):
                 failures[id] = result
+            on_case(done, len(todo))
     return failures
 
 
@@ -174,7 +178,7 @@ def cases_digest(folder: Path, ids: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(rows).encode()).hexdigest()[:16]
 
 
-def inputs_digest(dataset: Dataset, case: Case, configuration: Configuration) -> str:
+def inputs_digest(dataset: Dataset, case: Case, preparation: Preparation) -> str:
     """Return a digest of everything that the preprocessed case follows from.
 
     Source files count with path, size and time of change, not with their content: reading them all would take as long
@@ -191,15 +195,15 @@ def inputs_digest(dataset: Dataset, case: Case, configuration: Configuration) ->
         "annotated": case.annotated,
         "names": dataset.labels.model_dump(),
         "corrections": [correction.model_dump(exclude={"because"}) for correction in dataset.corrections],
-        "axis_order": configuration.axis_order,
-        "spacing_mm": configuration.spacing_mm,
-        "normalizations": [rule.model_dump() for rule in configuration.normalizations],
+        "axis_order": preparation.axis_order,
+        "spacing_mm": preparation.spacing_mm,
+        "normalizations": [rule.model_dump() for rule in preparation.normalizations],
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _normalize(image: np.ndarray, valid: np.ndarray | None, *, configuration: Configuration) -> np.ndarray:
-    return normalize(image, configuration.normalizations, valid)
+def _normalize(image: np.ndarray, valid: np.ndarray | None, *, preparation: Configuration | Preparation) -> np.ndarray:
+    return normalize(image, preparation.normalizations, valid)
 
 
 def _write_case(task: _Task) -> None:
@@ -208,7 +212,7 @@ def _write_case(task: _Task) -> None:
     marker.unlink(missing_ok=True)
     names = task.dataset.labels
     image, labels = _read(task)
-    case = prepare(image, labels, task.configuration, case=task.case.id, annotated=_annotated(task),
+    case = prepare(image, labels, task.preparation, case=task.case.id, annotated=_annotated(task),
                    ignore=names.ignore_value)  # fmt: skip
     files = {name: file_digest(task.folder / name) for name in _write_arrays(task, case)}
     voxels = [int(np.count_nonzero(case.labels == item.value)) for item in names.structures] if labels else []
@@ -222,6 +226,7 @@ def _write_case(task: _Task) -> None:
             passage=case.passage,
             voxels=tuple(voxels),
         ),
+        durable=False,  # a marker that is lost, or torn, is a case to be done again
     )
 
 
@@ -242,7 +247,7 @@ def _write_arrays(task: _Task, case: PreprocessedCase) -> list[str]:
 
     Not waiting for the disk: the marker holds their hashes, and a case that does not fit its marker is done again.
     """
-    chunk = CHUNK_2D if task.configuration.dimensions == 2 else None
+    chunk = CHUNK_2D if task.preparation.dimensions == 2 else None
     names = [f"{case.id}.image.b2nd"]
     write_array(task.folder / names[0], case.image, chunk=chunk, durable=False)
     if case.labels is not None:

@@ -71,7 +71,7 @@ def stamps(folder: Path) -> dict[str, int]:
 def redone(dataset: Dataset, settled: Configuration, folder: Path) -> set[str]:
     """Preprocess again, and return the cases that were written."""
     before = stamps(folder)
-    assert preprocess(dataset, settled, folder, workers=1) == {}
+    assert preprocess(dataset, settled.preparation, folder, workers=1) == {}
     after = stamps(folder)
     return {name.split(".")[0] for name in after if after[name] != before.get(name)}
 
@@ -102,7 +102,7 @@ def test_prepare_names_the_case() -> None:
 
 
 def test_cases_are_written_and_opened(dataset: Dataset, folder: Path) -> None:
-    assert preprocess(dataset, ZSCORE, folder, workers=2) == {}
+    assert preprocess(dataset, ZSCORE.preparation, folder, workers=2) == {}
     kinds = ("image.b2nd", "json", "labels.b2nd", "positions.npz")
     assert sorted(p.name for p in folder.iterdir()) == [f"case_{n}.{kind}" for n in range(3) for kind in kinds]
     case = open_case(folder, "case_1")
@@ -119,13 +119,13 @@ def test_cases_are_written_and_opened(dataset: Dataset, folder: Path) -> None:
 def test_one_process_or_two_write_the_same(dataset: Dataset, tmp_path: Path) -> None:
     written = []
     for count in (1, 2):
-        preprocess(dataset, ZSCORE, tmp_path / str(count), workers=count)
+        preprocess(dataset, ZSCORE.preparation, tmp_path / str(count), workers=count)
         written.append({p.name: p.read_bytes() for p in (tmp_path / str(count)).glob("*.b2nd")})
     assert written[0] == written[1]
 
 
 def test_finished_cases_are_left_alone(dataset: Dataset, folder: Path) -> None:
-    preprocess(dataset, ZSCORE, folder, cases=["case_0"], workers=1)
+    preprocess(dataset, ZSCORE.preparation, folder, cases=["case_0"], workers=1)
     assert redone(dataset, ZSCORE, folder) == {"case_1", "case_2"}
     assert redone(dataset, ZSCORE, folder) == set()
     # What preprocessing does not read may change.
@@ -141,12 +141,12 @@ CHANGES: list[dict] = [
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_another_configuration_makes_every_case_stale(dataset: Dataset, folder: Path, change: dict) -> None:
-    preprocess(dataset, ZSCORE, folder, workers=1)
+    preprocess(dataset, ZSCORE.preparation, folder, workers=1)
     assert redone(dataset, ZSCORE.model_copy(update=change), folder) == {"case_0", "case_1", "case_2"}
 
 
 def test_a_changed_file_makes_its_case_stale(dataset: Dataset, folder: Path) -> None:
-    preprocess(dataset, ZSCORE, folder, workers=1)
+    preprocess(dataset, ZSCORE.preparation, folder, workers=1)
     write_case(Path(dataset.source), "case_1", seed=9)
     assert redone(dataset, ZSCORE, folder) == {"case_1"}
 
@@ -162,7 +162,7 @@ def test_corrections_and_annotations_count(dataset: Dataset) -> None:
 
 @pytest.mark.parametrize("name", ["case_1.json", "case_1.image.b2nd", "case_1.positions.npz"])
 def test_a_case_that_lacks_a_file_is_done_again(dataset: Dataset, folder: Path, name: str) -> None:
-    preprocess(dataset, ZSCORE, folder, workers=1)
+    preprocess(dataset, ZSCORE.preparation, folder, workers=1)
     (folder / name).unlink()
     with pytest.raises(DataError, match=r"case_1: .*Run the same command again to redo this case"):
         open_case(folder, "case_1")
@@ -172,7 +172,7 @@ def test_a_case_that_lacks_a_file_is_done_again(dataset: Dataset, folder: Path, 
 
 @pytest.mark.parametrize("name", ["case_1.image.b2nd", "case_1.labels.b2nd", "case_1.positions.npz"])
 def test_a_flipped_bit_is_named_and_mended(dataset: Dataset, folder: Path, name: str) -> None:
-    preprocess(dataset, ZSCORE, folder, workers=1)
+    preprocess(dataset, ZSCORE.preparation, folder, workers=1)
     content = bytearray((folder / name).read_bytes())
     content[len(content) // 2] ^= 1
     (folder / name).write_bytes(content)
@@ -185,7 +185,7 @@ def test_a_flipped_bit_is_named_and_mended(dataset: Dataset, folder: Path, name:
 def test_a_run_that_dies_before_the_marker_is_resumed(
     dataset: Dataset, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    preprocess(dataset, ZSCORE, tmp_path / "unbroken", workers=1)
+    preprocess(dataset, ZSCORE.preparation, tmp_path / "unbroken", workers=1)
 
     def killed(path: Path, record: object) -> None:
         raise KeyboardInterrupt
@@ -193,9 +193,9 @@ def test_a_run_that_dies_before_the_marker_is_resumed(
     with monkeypatch.context() as patch:
         patch.setattr(preprocessing, "write_record", killed)
         with pytest.raises(KeyboardInterrupt):
-            preprocess(dataset, ZSCORE, folder, workers=1)
+            preprocess(dataset, ZSCORE.preparation, folder, workers=1)
     (folder / ".tmp-left.b2nd").write_bytes(b"half")
-    assert preprocess(dataset, ZSCORE, folder, workers=1) == {}
+    assert preprocess(dataset, ZSCORE.preparation, folder, workers=1) == {}
     found, expected = ({p.name: p.read_bytes() for p in f.iterdir()} for f in (folder, tmp_path / "unbroken"))
     assert found == expected
 
@@ -205,7 +205,7 @@ def test_a_bad_case_does_not_stop_the_others(dataset: Dataset, folder: Path, cou
     broken = Path(dataset.source) / "case_1.nii"
     broken.write_bytes(broken.read_bytes()[:500])
     (Path(dataset.source) / "case_2_labels.nii").unlink()
-    failures = preprocess(dataset, ZSCORE, folder, workers=count)
+    failures = preprocess(dataset, ZSCORE.preparation, folder, workers=count)
     assert sorted(failures) == ["case_1", "case_2"]
     assert failures["case_1"].case == "case_1"
     assert "case_1.nii" in str(failures["case_1"])
@@ -230,17 +230,17 @@ def test_a_case_without_labels(dataset: Dataset, folder: Path) -> None:
 
 def test_two_runs_do_not_write_into_one_folder(dataset: Dataset, folder: Path) -> None:
     with locked(folder), pytest.raises(ResourceError, match="another run has been working here"):
-        preprocess(dataset, ZSCORE, folder, workers=1)
+        preprocess(dataset, ZSCORE.preparation, folder, workers=1)
     assert os.listdir(folder) == []
 
 
 def test_an_unknown_case_is_refused(dataset: Dataset, folder: Path) -> None:
     with pytest.raises(UsageError, match="has no case 'case_9'"):
-        preprocess(dataset, ZSCORE, folder, cases=["case_9"])
+        preprocess(dataset, ZSCORE.preparation, folder, cases=["case_9"])
 
 
 def test_the_previous_stage_is_opened_beside(dataset: Dataset, folder: Path, tmp_path: Path) -> None:
-    preprocess(dataset, ZSCORE, folder, cases=["case_0"], workers=1)
+    preprocess(dataset, ZSCORE.preparation, folder, cases=["case_0"], workers=1)
     labels = np.arange(8 * 7 * 6, dtype=np.uint8).reshape(8, 7, 6)
     write_array(tmp_path / "previous.b2nd", labels)
     assert np.array_equal(open_case(folder, "case_0", previous=tmp_path / "previous.b2nd").previous[:], labels)
@@ -250,7 +250,7 @@ def test_the_previous_stage_is_opened_beside(dataset: Dataset, folder: Path, tmp
 
 
 def test_cases_digest(dataset: Dataset, folder: Path) -> None:
-    preprocess(dataset, ZSCORE, folder, workers=1)
+    preprocess(dataset, ZSCORE.preparation, folder, workers=1)
     digest = cases_digest(folder, ["case_0", "case_1"])
     assert digest == cases_digest(folder, ["case_1", "case_0"])
     assert digest != cases_digest(folder, ["case_0", "case_2"])
@@ -258,7 +258,7 @@ def test_cases_digest(dataset: Dataset, folder: Path) -> None:
     assert redone(dataset, ZSCORE, folder) == {"case_1"}
     assert digest == cases_digest(folder, ["case_0", "case_1"])  # touched, but the same
     write_case(Path(dataset.source), "case_1", seed=9)
-    preprocess(dataset, ZSCORE, folder, workers=1)
+    preprocess(dataset, ZSCORE.preparation, folder, workers=1)
     assert digest != cases_digest(folder, ["case_0", "case_1"])
     with pytest.raises(DataError, match=r"case_7: .*is not preprocessed, or only in part"):
         cases_digest(folder, ["case_7"])

@@ -11,7 +11,7 @@ from typing import Any
 
 from autoseg.records.geometry import Triple
 from autoseg.records.labels import Labels
-from autoseg.records.plan import Configuration, Decision, Normalization, Preset, Previous
+from autoseg.records.plan import Configuration, Decision, Normalization, Preparation, Preset, Previous
 from autoseg.stages.planning import rules
 from autoseg.stages.planning.fitting import expected, fit
 from autoseg.stages.planning.frame import Frame
@@ -108,9 +108,7 @@ def _choices(
 ) -> dict[str, Reasoned[Any]]:
     """Return what the rules decide, by field of the configuration."""
     frame = subject.frame
-    kept: Reasoned[float | None] = Reasoned(spacing.value[0], spacing.because)
-    if kind == "2d":
-        kept = frame.kept_mm
+    kept = _first_axis(frame, kind, spacing)
     shape = tuple(math.floor(size + 0.5) for size in frame.shape_at(spacing.value))
     return {
         "axis_order": frame.axis_order,
@@ -121,6 +119,23 @@ def _choices(
         "batch_dice": _batch_dice(subject, kind, has_low_resolution),
         ROTATION: rules.rotation_degrees(fitted.patch_shape, subject.preset.recipe.augmentation),
     }
+
+
+def _first_axis(frame: Frame, kind: str, spacing: Reasoned[Triple]) -> Reasoned[float | None]:
+    """Return the spacing of the first axis: slices keep their own distance."""
+    return frame.kept_mm if kind == "2d" else Reasoned(spacing.value[0], spacing.because)
+
+
+def preparation(frame: Frame, kind: str) -> Preparation:
+    """Return what preprocessing needs for the configuration `kind` ("2d", "3d") at full resolution."""
+    spacing = (_first_axis(frame, kind, frame.spacing_mm).value, *frame.spacing_mm.value[1:])
+    return Preparation(
+        axis_order=frame.axis_order.value,
+        spacing_mm=spacing,
+        normalizations=frame.normalizations.value,
+        data_key=data_key(frame.axis_order.value, spacing, frame.normalizations.value),
+        dimensions=2 if kind == "2d" else 3,
+    )
 
 
 def _configuration(subject: Subject, kind: str, fitted: Fit, chosen: dict[str, Reasoned[Any]]) -> Configuration:

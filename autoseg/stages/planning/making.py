@@ -11,12 +11,12 @@ from autoseg.records.errors import UsageError
 from autoseg.records.fingerprint import Fingerprint
 from autoseg.records.geometry import Triple
 from autoseg.records.machine import DeviceProfile
-from autoseg.records.plan import Decision, Plan, Preset, ShortBudget
+from autoseg.records.plan import Decision, Plan, Preparation, Preset, ShortBudget
 from autoseg.stages.planning import lineup
 from autoseg.stages.planning.clock import Clock, run_clock
 from autoseg.stages.planning.costs import Cost, meter
-from autoseg.stages.planning.drafting import Draft, Subject, draft, low_resolution
-from autoseg.stages.planning.frame import survey
+from autoseg.stages.planning.drafting import Draft, Subject, draft, low_resolution, preparation
+from autoseg.stages.planning.frame import Frame, survey
 from autoseg.stages.planning.lineup import Situation
 from autoseg.stages.planning.reasons import Reasoned, listed
 from autoseg.stages.planning.wanted import Machine
@@ -83,6 +83,17 @@ def make_plan(
     )
 
 
+def preparations(fingerprint: Fingerprint, presets: Sequence[Preset]) -> tuple[Preparation, ...]:
+    """Return what every plan with these presets preprocesses, whatever fits the device: the full resolution.
+
+    Raises:
+        DataError: The fingerprint holds no case.
+    """
+    frames = ((survey(fingerprint, preset.planning), preset.network.dimensions) for preset in presets)
+    found = [preparation(frame, _main(frame, dimensions)) for frame, dimensions in frames]
+    return tuple({item.data_key: item for item in found}.values())
+
+
 def _device_for(preset: Preset, device: DeviceProfile) -> DeviceProfile:
     wanted = preset.planning.memory_gb
     return device if wanted is None else device.model_copy(update={"memory_gb": min(wanted, device.memory_gb)})
@@ -137,19 +148,19 @@ def _part(fingerprint: Fingerprint, preset: Preset, machine: Machine, budget: Bu
     )
 
 
-def _main(subject: Subject) -> str:
-    return "2d" if subject.frame.flat or "3d" not in subject.preset.network.dimensions else "3d"
+def _main(frame: Frame, dimensions: Sequence[str]) -> str:
+    return "2d" if frame.flat or "3d" not in dimensions else "3d"
 
 
 def _coarse(subject: Subject, machine: Machine) -> Reasoned[Triple | None]:
-    if _main(subject) == "2d":
+    if _main(subject.frame, subject.preset.network.dimensions) == "2d":
         return Reasoned(None, "only a 3D network sees more of an image at a low resolution")
     # By memory alone: a budget of minutes shrinks the patch as well, but no second stage makes up for lost time.
     return low_resolution(subject, machine)
 
 
 def _planned(subject: Subject, has_low_resolution: bool) -> tuple[str, ...]:
-    if _main(subject) == "2d":
+    if _main(subject.frame, subject.preset.network.dimensions) == "2d":
         return ("2d",)
     slices = ("2d",) if "2d" in subject.preset.network.dimensions else ()
     return (*slices, "3d", *(("3d_lowres", "3d_cascade") if has_low_resolution else ()))
@@ -165,7 +176,7 @@ def _for_budget(subject: Subject, machine: Machine, budget: Budget) -> tuple[Sub
     clock = budget.clock(machine.device, 1.0)
     if clock is None:
         return subject, False, []
-    trial = draft(subject, _main(subject), machine).configuration
+    trial = draft(subject, _main(subject.frame, subject.preset.network.dimensions), machine).configuration
     steps = clock.steps(trial.memory.step_flops)
     needed = STEPS_OF_A_FULL_RECIPE if preset.short is None else preset.short.steps_below
     if steps >= needed:
