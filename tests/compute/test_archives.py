@@ -55,11 +55,9 @@ def test_everything_is_there_but_the_litter(tmp_path: Path, kind: str) -> None:
 @pytest.mark.parametrize("kind", WRITERS)
 @pytest.mark.parametrize(
     "name",
-    ["../x", "a/../../x", "/etc/x", "C:/x", "C:\\x", "a\\..\\x", "~/x", "a/x\n", "a/ /x", "a" * 241, "a/..", "x\x00y"],
+    ["../x", "a/../../x", "/etc/x", "C:/x", "C:\\x", "a\\..\\x", "~/x", "a/x\n", "a/ /x", "a" * 241, "a/.."],
 )
 def test_a_name_that_leads_elsewhere_refuses_all(tmp_path: Path, kind: str, name: str) -> None:
-    if "\x00" in name:
-        pytest.skip("the writers cut the name there")
     archive = WRITERS[kind](tmp_path / "x", [*PLAIN, (name, b"!")])
     with pytest.raises(DataError, match="not a safe path") as caught:
         unpack(archive, tmp_path / "out")
@@ -95,7 +93,7 @@ def test_limits_of_members_and_size(tmp_path: Path, kind: str) -> None:
     archive = WRITERS[kind](tmp_path / "x", [(f"{n}", b"x" * 1000) for n in range(20)])
     with pytest.raises(DataError, match="more than 19 members"):
         list_members(archive, limits=Limits(members=19))
-    with pytest.raises(DataError, match="more than .* GiB"):
+    with pytest.raises(DataError, match=r"more than .* GiB"):
         list_members(archive, limits=Limits(unpacked_gb=19_999 / 2**30))
     assert len(list_members(archive, limits=Limits(members=20, unpacked_gb=20_000 / 2**30))) == 20
 
@@ -111,7 +109,7 @@ def test_a_directory_that_is_too_long_is_not_read(tmp_path: Path, monkeypatch: p
 @pytest.mark.parametrize("twins", [("a", "A"), ("a/b", "A/B"), ("a", "a/b")])
 def test_names_that_would_meet_are_refused(tmp_path: Path, kind: str, twins: tuple[str, str]) -> None:
     archive = WRITERS[kind](tmp_path / "x", [(name, b"1") for name in twins])
-    with pytest.raises(DataError, match="twice|as a file and as a folder"):
+    with pytest.raises(DataError, match=r"twice|as a file and as a folder"):
         list_members(archive)
 
 
