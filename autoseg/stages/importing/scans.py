@@ -51,16 +51,25 @@ def find_scans(source: Path, channels: Sequence[Channel]) -> tuple[Case, ...]:
                     code="duplicate_case",
                 )
             sources[name] = FileSource(path=str(path.absolute()), volume=volume)
+    for sources in found.values():
+        _spread_colours(sources, channels)
     _check_complete(found, channels, source)
     check_ids([*found, *sliced], file=source)
     whole = {id: Case(id=id, group=id, images={channels[0].name: slices}) for id, slices in sliced.items()}
-    cases = {id: _case(id, sources) for id, sources in found.items()} | whole
+    cases = {id: _case(id, sources, channels) for id, sources in found.items()} | whole
     return tuple(cases[id] for id in sorted(cases))
 
 
-def _case(id: str, sources: dict[str, FileSource]) -> Case:
-    images: dict[str, Source] = dict(sources)
+def _case(id: str, sources: dict[str, FileSource], channels: Sequence[Channel]) -> Case:
+    images: dict[str, Source] = {c.name: sources[c.name] for c in channels if c.name in sources}
     return Case(id=id, group=id, images=images)
+
+
+def _spread_colours(sources: dict[str, FileSource], channels: Sequence[Channel]) -> None:
+    """Take one picture `x_0000.png` for all three colours, as nnU-Net names it."""
+    if len(channels) == 3 and all(channel.kind == "rgb" for channel in channels) and [*sources] == [channels[0].name]:
+        (only,) = sources.values()
+        sources |= {channel.name: FileSource(path=only.path, volume=n) for n, channel in enumerate(channels)}
 
 
 def _check_complete(found: dict[str, dict[str, FileSource]], channels: Sequence[Channel], folder: Path) -> None:
