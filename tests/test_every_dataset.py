@@ -85,11 +85,7 @@ def test_the_whole_way(real_data: Path, tmp_path: Path, cut: object, endings: st
     scan = cut(real_data, tmp_path / "data")  # type: ignore[operator]
     root = ("--root", tmp_path / "workspace")
     done("import", tmp_path / "data", "--as", "It", "--folds", 2, *root)
-    assert not [
-        p
-        for p in done("check", "-d", "It", "--workers", 1, "--json", *root).json()["problems"]
-        if p["severity"] == "error"
-    ]
+    done("check", "-d", "It", "--workers", 1, *root)  # ends with exit code 3 where there is an error
     done("run", "-d", "It", "--preset", "smoke", "--workers", 1, *root)
     written = done("predict", "-d", "It", "-i", scan, "-o", tmp_path / "out", "--json", *QUICK, *root).json()
     (path,) = written.values()
