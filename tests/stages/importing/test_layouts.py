@@ -48,6 +48,7 @@ LAYOUTS: dict[str, Callable[[Path], Path]] = {
     "pictures stacks": lambda folder: variants.stacks(folder, IDS),
     "pictures index": lambda folder: variants.pictures_index(folder, IDS),
     "pictures rgba": lambda folder: variants.pictures_rgba(folder, IDS),
+    "pictures painted": lambda folder: variants.pictures_painted(folder, IDS),
     "volumes beside": lambda folder: variants.volumes_beside(folder, IDS),
     "volumes folders": lambda folder: variants.volumes_folders(folder, IDS),
     "volumes cases": lambda folder: variants.volumes_cases(folder, IDS),

@@ -139,3 +139,14 @@ def datalist_one_image(folder: Path, ids: Sequence[str]) -> Path:
 
 def gi_tract_overlap(folder: Path, ids: Sequence[str]) -> Path:
     return published.gi_tract(folder, ids, masks={"stomach": published.box(1), "large_bowel": published.box(2)})
+
+
+def pictures_painted(folder: Path, ids: Sequence[str]) -> Path:
+    """Masks painted red and orange; one is black."""
+    for seed, id in enumerate(ids):
+        painted = np.zeros((8, 10, 3), np.uint8)
+        if seed:
+            painted[1:4, 1:4], painted[5:7, 6:9] = (255, 0, 0), (255, 128, 0)
+        simple.picture(folder / "images" / f"{id}.png", simple.photo(seed))
+        simple.picture(folder / "masks" / f"{id}.png", painted)
+    return folder

@@ -27,8 +27,9 @@ def write(segmentation: Segmentation, stem: Path) -> list[Path]:
         layers, places = segments.stack(masks, values)
     else:
         layers, places = segmentation.volume.array[None], [0] * len(values)
+    own = {item.name: item.colour for item in segmentation.labels.structures}
     listed = [
-        Segment(name=name, value=value, colour=colour(number), layer=place)
+        Segment(name=name, value=value, colour=own.get(name) or colour(number), layer=place)
         for number, ((name, _), value, place) in enumerate(zip(named, values, places, strict=True))
     ]
     path = with_suffix(stem, SUFFIX)

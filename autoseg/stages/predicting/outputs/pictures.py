@@ -1,14 +1,15 @@
-"""Label pictures with the user's own values: one a picture, one a slice for volumes, one file for a TIFF stack."""
+"""Label pictures with the user's own values or colours: one a picture or slice, one file for a TIFF stack."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from autoseg.images import cases, files
+from autoseg.images import cases, colour_labels, files
 from autoseg.records.dataset import Case, Channel, SlicesSource
 from autoseg.records.labels import Labels
 from autoseg.stages.predicting.outputs.segmentation import Format, Segmentation, with_suffix
 from autoseg.stages.predicting.outputs.volumes import volume_format, whole
+from autoseg.workspace import write_bytes
 
 TIF = volume_format(".tif")
 
@@ -19,7 +20,10 @@ def write(segmentation: Segmentation, stem: Path) -> list[Path]:
     paths = slice_files(segmentation.scan, volume.array.shape[0], stem)
     flat = volume.grid.model_copy(update={"shape": (1, *volume.grid.shape[1:])})
     for path, picture in zip(paths, volume.array, strict=True):
-        files.write_volume(path, picture[None], flat)
+        if segmentation.labels.painted:
+            write_bytes(path, colour_labels.encode(picture, segmentation.labels))
+        else:
+            files.write_volume(path, picture[None], flat)
     return paths
 
 
