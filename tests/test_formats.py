@@ -9,7 +9,7 @@ import pytest
 
 from autoseg.images import files, slices
 from autoseg.stages.predicting.outputs import FORMATS
-from tests.command_line import done, listing, refused
+from tests.command_line import done, listing, refused, typed
 from tests.conftest import WholeWay, measure_little
 from tests.faults import builders
 
@@ -66,6 +66,16 @@ def test_resume_leaves_every_format_as_it_is(whole_way: WholeWay, scan: Path, tm
     before = listing(tmp_path / "out")
     assert predict(whole_way, scan, tmp_path / "out", "--format", name, "--resume") == first
     assert listing(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize("name", ["png", "rle"])
+def test_a_damaged_scan_does_not_stop_a_resumed_run(whole_way: WholeWay, scan: Path, tmp_path: Path, name: str) -> None:
+    (scan.parent / "broken.mha").write_bytes(scan.read_bytes()[:100])
+    words = ("predict", "-d", "Knot", "--root", whole_way.root, "-i", scan.parent, "-o", tmp_path / "out")
+    outcome = typed(*words, "--format", name, "--resume", *QUICK)
+    assert outcome.code == 4, outcome.said
+    assert "broken" in outcome.said
+    assert len(list((tmp_path / "out").iterdir())) == 1
 
 
 def test_an_unknown_format_is_refused_before_any_work(whole_way: WholeWay, scan: Path, tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def predict(
     for number, scan in enumerate(scans):
         tell(f"predict {scan.id}", number / len(scans), None)
         form, stem = outputs.choose(request.format, scan), output / scan.id
-        kept = form.kept(scan, plan.labels, stem) if request.resume else []
+        kept = _kept(form, scan, plan.labels, stem) if request.resume else []
         if kept:
             written[scan.id] = _place(kept)
             continue
@@ -113,6 +113,14 @@ def _segmentation(scan: Case, prediction: Prediction, plan: Plan, about: str) ->
     values = predicting.written_values(prediction.labels.array, plan.labels)
     volume = LabelMap(values, prediction.labels.grid)
     return outputs.Segmentation(scan, volume, plan.labels, about, prediction.regions)
+
+
+def _kept(form: outputs.Format, scan: Case, labels: Labels, stem: Path) -> list[Path]:
+    """Return what an earlier run wrote of a scan; nothing where the scan cannot be read: predicting it says why."""
+    try:
+        return form.kept(scan, labels, stem)
+    except UserError:
+        return []
 
 
 def _place(written: Sequence[Path]) -> Path:
