@@ -97,7 +97,8 @@ def typed(*words: object) -> Any:
     except ValueError:
         content = {}
     if end.returncode:
-        what = content.get("what") or (end.stderr.strip().splitlines() or ["no reason given"])[-1]
+        error = content.get("error", content)
+        what = error.get("what") or (end.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise Refused(f"exit code {end.returncode}, {what}")
     return content
 
