@@ -18,6 +18,7 @@ from tests.conftest import WholeWay, measure_little
 from tests.faults import builders
 
 COMMANDS = (
+    "fetch",
     "import",
     "check",
     "plan_and_preprocess",

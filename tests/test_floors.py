@@ -34,6 +34,8 @@ FORBIDDEN_WORDS = (
     "weights_only=False",
     "allow_pickle=True",
 )
+ARCHIVES = ROOT / "compute" / "archives.py"  # the one room that opens archives, and judges them first
+ALLOWED_WORDS = {ARCHIVES: ("zipfile", "tarfile")}
 
 
 def modules() -> list[Path]:
@@ -116,7 +118,7 @@ def test_files_hold_data_not_code() -> None:
     for path in modules():
         text = path.read_text()
         for word in FORBIDDEN_WORDS:
-            assert word not in text, f"{path}: {word}"
+            assert word not in text or word in ALLOWED_WORDS.get(path, ()), f"{path}: {word}"
         calls = [node.func for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
         names = {call.id for call in calls if isinstance(call, ast.Name)}
         assert not names & {"eval", "exec", "compile", "__import__"}, path

@@ -1,4 +1,4 @@
-"""Commands about data: import, check."""
+"""Commands about data: fetch, import, check."""
 
 from __future__ import annotations
 
@@ -11,6 +11,35 @@ from autoseg import console, words
 from autoseg.commands.options import DryRun, Json, Name, Root, Workers, workspace
 
 app = typer.Typer()
+
+
+@app.command()
+def fetch(
+    name: Annotated[str | None, typer.Argument(help="A public data set; without a name, what there is.")] = None,
+    to: Annotated[Path, typer.Option("--to", help="Folder that it is put into.")] = Path("."),
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> None:
+    """Download a public data set from its official place, or say where it has to be asked for."""
+    from autoseg.pipeline import fetching
+
+    there = fetching.known()
+    if name is None:
+        rows = [(item.name, item.about, item.licence or "to be asked for") for item in there.values()]
+        content = [item.model_dump(mode="json") for item in there.values()]
+        console.as_json(content) if json else console.table("public data sets", ("name", "what", "licence"), rows)
+        return
+    if dry_run:
+        item = fetching.find(name, there)
+        console.as_json(item.model_dump(mode="json")) if json else console.line(f"would fetch {item.url or item.ask}")
+        return
+    with console.progress(silent=json) as tell:
+        folder = fetching.fetch(name, to.expanduser(), tell=tell, datasets=there)
+    if json:
+        console.as_json({"folder": str(folder)})
+        return
+    console.line(f"{folder} is there")
+    console.line(f"next: autoseg import {folder} --as {fetching.find(name, there).name}")
 
 
 @app.command("import")

@@ -23,6 +23,15 @@ def predict(
     mirror: Annotated[bool, typer.Option(help="Average over flipped images: up to 8 times the cost.")] = True,
     step: Annotated[float, typer.Option(min=0.1, max=1.0, help="Distance of windows, as a share of the patch.")] = 0.5,
     resume: Annotated[bool, typer.Option(help="Keep whole label maps that are there already.")] = False,
+    format: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help="auto (as the scan came in), nifti, nrrd (3D Slicer), mha, png, tif, masks (a file a structure), "
+            "rle (Kaggle's CSV). [default: nifti; pictures for pictures]",
+        ),
+    ] = None,
+    label_file: Annotated[bool, typer.Option("--label-file", help="Write labels.txt for ITK-SNAP, too.")] = False,
     device: Device = None,
     root: Root = None,
     dry_run: DryRun = False,
@@ -32,7 +41,7 @@ def predict(
     from autoseg.pipeline import predicting
     from autoseg.records.requests import PredictRequest
 
-    request = PredictRequest(plan, tuple(members or ()), device, mirror, step, resume)
+    request = PredictRequest(plan, tuple(members or ()), device, mirror, step, resume, format, label_file)
     work = workspace(dataset, root)
     if dry_run:
         found = predicting.scans(work, source, plan)

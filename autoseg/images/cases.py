@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from autoseg.images import files, label_values, placing, slices
+from autoseg.images import colour_labels, files, label_values, placing, slices
 from autoseg.images.header import VolumeHeader
 from autoseg.records.dataset import Channel, Correction, FileSource, MaskSource, RunLengthSource, SlicesSource, Source
 from autoseg.records.errors import DataError, UserError
@@ -203,9 +203,12 @@ def _read_label_map(
     source: FileSource | SlicesSource, labels: Labels, grid: Grid, corrections: Sequence[Correction], *, case: str
 ) -> np.ndarray:
     path = Path(source.files()[0])
-    stored, header = _read_voxels(source)
+    if labels.painted:
+        array, header = colour_labels.read(path, labels)
+    else:
+        stored, header = _read_voxels(source)
+        array = label_values.inside(label_values.whole_numbers(stored, file=path), labels, file=path)
     placing.require_same_grid(header.grid, grid, file=path, case=case, corrections=corrections)
-    array = label_values.inside(label_values.whole_numbers(stored, file=path), labels, file=path)
     return placing.nearest(array, header.grid, grid) if grid.difference(header.grid) else array
 
 

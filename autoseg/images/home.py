@@ -89,6 +89,48 @@ def home(
     return labels
 
 
+def home_regions(fields: Sequence[Field], *, slab_bytes: int = SLAB_BYTES) -> np.ndarray:
+    """Return which regions hold each voxel of the original grid, from sigmoid logits: bit k for region k.
+
+    Args:
+        fields: As in `home`.
+        slab_bytes: Bound of the working memory beside the result.
+
+    Returns:
+        (Z, Y, X), the smallest unsigned type with a bit a region (at most 64 of them).
+
+    Raises:
+        DataError: A field is not finite, there are more than 64 regions, or the fields are not of one scan.
+    """
+    count = fields[0].array.shape[0]
+    if count > 64:
+        fix = "Split the data set, or use structures that do not overlap."
+        raise DataError(f"has {count} regions, and at most 64 are predicted", fix=fix, code="too_many_regions")
+    kind = np.min_scalar_type((1 << count) - 1)
+    passage = fields[0].passage
+    result = np.zeros(passage.original.shape, kind)
+    view = reorient(result, passage.original, passage.oriented)
+    for box, mean in _mean_slabs(_ways(fields), "sigmoid", slab_bytes):
+        bits = np.zeros(box.shape, kind)
+        for place, probability in enumerate(mean):
+            bits |= (probability > 0.5).astype(kind) << kind.type(place)
+        view[box.slices()] = bits
+    return result
+
+
+def paint_regions(regions: np.ndarray, region_values: Sequence[int]) -> np.ndarray:
+    """Return the label map that regions give when they are painted in order, the later over the earlier.
+
+    Args:
+        regions: Bits, as `home_regions` gives them.
+        region_values: What each region paints.
+    """
+    labels = np.zeros(regions.shape, np.uint8 if max(region_values) <= 250 else np.int16)
+    for place, value in enumerate(region_values):
+        np.copyto(labels, value, where=(regions >> regions.dtype.type(place) & 1).astype(np.bool_))
+    return labels
+
+
 def home_probabilities(fields: Sequence[Field], *, output: Output, slab_bytes: int = SLAB_BYTES) -> np.ndarray:
     """Return float32 probabilities (K, Z, Y, X) on the original grid; outside every crop all is background.
 

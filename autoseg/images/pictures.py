@@ -71,6 +71,13 @@ def encode(path: Path, array: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
+def encode_colours(array: np.ndarray) -> bytes:
+    """Return the bytes of a png of red, green and blue, uint8 (Y, X, 3)."""
+    buffer = io.BytesIO()
+    Picture.fromarray(array).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
 def _as_unsigned(path: Path, array: np.ndarray) -> np.ndarray:
     kinds = (np.uint8,) if path.suffix.lower() == ".bmp" else (np.uint8, np.uint16)
     low, high = array.min(), array.max()

@@ -49,6 +49,28 @@ def apply(
     return result
 
 
+def apply_to_regions(
+    regions: np.ndarray, steps: Sequence[PostprocessingStep], labels: Labels, spacing_mm: Triple
+) -> np.ndarray:
+    """Return regions (bit k for region k) after all steps that name one, each cleaned by itself.
+
+    Args:
+        regions: Unsigned, (Z, Y, X); never modified.
+        steps: In order; those that name a structure concern the label map alone.
+        labels: Names the regions.
+        spacing_mm: Voxel size along (z, y, x), in mm.
+    """
+    result = regions.copy()
+    places = {region.name: place for place, region in enumerate(labels.regions)}
+    for step in steps:
+        if step.structure not in places:
+            continue
+        bit = result.dtype.type(1 << places[step.structure])
+        cleaned = clean((result & bit) != 0, step, spacing_mm=spacing_mm, flat=regions.shape[0] == 1)
+        np.copyto(result, np.where(cleaned, result | bit, result & ~bit))
+    return result
+
+
 def clean(mask: np.ndarray, step: PostprocessingStep, *, spacing_mm: Triple, flat: bool) -> np.ndarray:
     """Return the mask after one step.
 

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from scipy import ndimage
 
-from autoseg.images.home import Field, home, home_probabilities
+from autoseg.images.home import Field, home, home_probabilities, home_regions, paint_regions
 from autoseg.images.orientation import orient, orient_grid, permute, permute_grid, reorient
 from autoseg.images.resizing import anisotropic_axis, resize, resize_labels
 from autoseg.records.geometry import Box, Grid, Shape, Triple
@@ -23,9 +23,11 @@ __all__ = [
     "anisotropic_axis",
     "home",
     "home_probabilities",
+    "home_regions",
     "nonzero_box",
     "orient",
     "orient_grid",
+    "paint_regions",
     "plan_passage",
     "reorient",
     "resample",

@@ -69,8 +69,10 @@ def read_labels(source: RunLengthSource, shape: Shape) -> np.ndarray:
     return values
 
 
-def read_rows(file: Path, *, prefix: str = "") -> Iterator[tuple[str, str, str]]:
+def read_rows(file: Path, *, prefix: str = "", text: str = COLUMNS[2]) -> Iterator[tuple[str, str, str]]:
     """Yield (id, class, run lengths) of the rows of a table whose id begins with `prefix`; "" is an absent class.
+
+    `text` is the name of the column with the run lengths.
 
     Raises:
         DataError: The table is missing, is no UTF-8, lacks a column or a cell.
@@ -78,14 +80,15 @@ def read_rows(file: Path, *, prefix: str = "") -> Iterator[tuple[str, str, str]]
     try:
         rows = csv.reader(io.StringIO(headers.read_bytes(file).decode("utf-8-sig")))
         head = [cell.strip() for cell in next(rows, [])]
-        if not set(COLUMNS) <= set(head):
-            raise _bad_table(f"has the columns {', '.join(head) or 'none'}", file)
-        id, name, text = (head.index(column) for column in COLUMNS)
+        columns = (*COLUMNS[:2], text)
+        if not set(columns) <= set(head):
+            raise _bad_table(f"has the columns {', '.join(head) or 'none'}", file, text=text)
+        id, name, runs = (head.index(column) for column in columns)
         for row in rows:
             if row and len(row) < len(head):
                 raise _bad_table(f"line {rows.line_num} has {len(row)} cells", file)
             if row and row[id].startswith(prefix):
-                yield row[id], row[name], row[text].strip()
+                yield row[id], row[name], row[runs].strip()
     except (UnicodeDecodeError, csv.Error) as error:
         raise _bad_table(f"cannot be read: {error}", file) from None
 
@@ -156,5 +159,5 @@ def _bad_runs(what: str, file: Path, id: str) -> DataError:
     return DataError(f"the run lengths of {id} {what}", file=file, fix=fix, code="bad_run_lengths")
 
 
-def _bad_table(what: str, file: Path) -> DataError:
-    return DataError(what, file=file, fix="It must have the columns id, class and segmentation.", code="bad_table")
+def _bad_table(what: str, file: Path, *, text: str = COLUMNS[2]) -> DataError:
+    return DataError(what, file=file, fix=f"It must have the columns id, class and {text}.", code="bad_table")

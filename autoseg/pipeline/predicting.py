@@ -7,28 +7,31 @@ from pathlib import Path
 
 from autoseg import __version__
 from autoseg.compute import devices
-from autoseg.images import files
 from autoseg.images.cases import read_image
 from autoseg.pipeline import Tell, quiet
-from autoseg.records.errors import CasesFailed, UserError
+from autoseg.records.dataset import Case
+from autoseg.records.errors import CasesFailed, DataError, UserError
 from autoseg.records.labels import Labels
 from autoseg.records.plan import Plan
 from autoseg.records.requests import PredictRequest
 from autoseg.records.results import Evaluation, RunRecord
+from autoseg.records.volumes import LabelMap, Prediction
 from autoseg.stages import evaluating, predicting
 from autoseg.stages.importing.scans import find_scans
+from autoseg.stages.predicting import outputs
 from autoseg.workspace import Workspace, check_writable, read_record
 
 
 def predict(
     work: Workspace, source: Path, output: Path, request: PredictRequest, *, tell: Tell = quiet
 ) -> dict[str, Path]:
-    """Predict every scan in a folder (or one file) and return case -> label map file.
+    """Predict every scan in a folder (or one file) and return case -> its label map file, or the folder of its files.
 
     Raises:
         CasesFailed: Some scans could not be predicted; the others were written.
     """
     plan = work.plan(request.plan)
+    outputs.check_format(request.format)
     scans = find_scans(source, plan.channels)
     choice = None if request.members else work.choice(plan.name)
     check_writable(output)
@@ -40,9 +43,10 @@ def predict(
     failures: dict[str, UserError] = {}
     for number, scan in enumerate(scans):
         tell(f"predict {scan.id}", number / len(scans), None)
-        file = output / f"{scan.id}.nii.gz"
-        if request.resume and _readable(file):
-            written[scan.id] = file
+        form, stem = outputs.choose(request.format, scan), output / scan.id
+        kept = _kept(form, scan, plan.labels, stem) if request.resume else []
+        if kept:
+            written[scan.id] = _place(kept)
             continue
         try:
             prediction = predicting.predict_scan(
@@ -54,12 +58,16 @@ def predict(
                 first_stages=stages,
                 options=options,
             )
+            segmentation = _segmentation(scan, prediction, plan, origin(plan, members))
         except UserError as error:
             failures[scan.id] = error.in_case(scan.id)
             continue
-        values = predicting.written_values(prediction.labels.array, plan.labels)
-        files.write_volume(file, values, prediction.labels.grid, description=origin(plan, members))
-        written[scan.id] = file
+        try:
+            written[scan.id] = _place(form.write(segmentation, stem))
+        except DataError as error:  # the format cannot hold it; a full disk ends the run
+            failures[scan.id] = error.in_case(scan.id)
+    if request.label_file:
+        outputs.write_label_file(output, plan.labels)
     if failures:
         raise CasesFailed(f"{len(failures)} of {len(scans)} scans could not be predicted", failures)
     return written
@@ -101,13 +109,23 @@ def _folder_of(work: Workspace, member: predicting.Member) -> Path:
     return next(work.model(model) for model in work.trained() if model.key() == member.keys[0])
 
 
-def _readable(file: Path) -> bool:
-    """Whether a prediction of an earlier run is there and whole."""
+def _segmentation(scan: Case, prediction: Prediction, plan: Plan, about: str) -> outputs.Segmentation:
+    values = predicting.written_values(prediction.labels.array, plan.labels)
+    volume = LabelMap(values, prediction.labels.grid)
+    return outputs.Segmentation(scan, volume, plan.labels, about, prediction.regions)
+
+
+def _kept(form: outputs.Format, scan: Case, labels: Labels, stem: Path) -> list[Path]:
+    """Return what an earlier run wrote of a scan; nothing where the scan cannot be read: predicting it says why."""
     try:
-        files.read_volume(file)
+        return form.kept(scan, labels, stem)
     except UserError:
-        return False
-    return True
+        return []
+
+
+def _place(written: Sequence[Path]) -> Path:
+    """Return the one file that was written, or the folder of several."""
+    return written[0] if len(written) == 1 else written[0].parent
 
 
 def origin(plan: Plan, members: Sequence[predicting.Member] = ()) -> str:

@@ -16,11 +16,13 @@ class Structure(Record):
         name: As the user calls it.
         value: What stands for it inside autoseg: 1 to K, without a gap.
         original: What stands for it in the user's files; predictions are written with it.
+        colour: Red, green and blue (0 to 255) where the user's masks are pictures painted in colours, else None.
     """
 
     name: str
     value: int
     original: int
+    colour: tuple[int, int, int] | None = None
 
 
 class Region(Record):
@@ -64,6 +66,11 @@ class Labels(Record):
         if len(set(originals)) != len(originals):
             raise ValueError("two structures have one value")
         return self
+
+    @property
+    def painted(self) -> bool:
+        """Whether the user's masks are pictures painted in colours."""
+        return any(item.colour is not None for item in self.structures)
 
     @property
     def output(self) -> Literal["softmax", "sigmoid"]:

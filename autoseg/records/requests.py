@@ -32,7 +32,7 @@ class TrainRequest:
 
 @dataclass(frozen=True)
 class PredictRequest:
-    """What a user may say about a prediction."""
+    """What a user may say about a prediction; `format` None: NIfTI, or pictures where pictures came in."""
 
     plan: str = "default"
     members: tuple[str, ...] = ()
@@ -40,3 +40,5 @@ class PredictRequest:
     mirror: bool = True
     step_fraction: float = 0.5
     resume: bool = False
+    format: str | None = None
+    label_file: bool = False

@@ -84,6 +84,7 @@ class Prediction:
         labels: Inside values (softmax) or painted region values, on the original grid.
         members: Digest-free names of the models that took part (`ModelId.key()`).
         probabilities: float32, (K, Z, Y, X) on the original grid, or None when not asked for.
+        regions: Bit k of each voxel says whether region k holds it, unsigned (Z, Y, X); None without regions.
         seconds: Wall time for reading, computing and export.
     """
 
@@ -91,4 +92,5 @@ class Prediction:
     labels: LabelMap
     members: tuple[str, ...]
     probabilities: np.ndarray | None = None
+    regions: np.ndarray | None = None
     seconds: float = 0.0

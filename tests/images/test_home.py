@@ -7,7 +7,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoseg.images.regrid import Field, home, home_probabilities, plan_passage, reorient, resize, to_network
+from autoseg.images.regrid import (
+    Field,
+    home,
+    home_probabilities,
+    home_regions,
+    paint_regions,
+    plan_passage,
+    reorient,
+    resize,
+    to_network,
+)
 from autoseg.records.errors import DataError
 from autoseg.records.geometry import Box, Grid
 from autoseg.records.volumes import Image, LabelMap, Passage
@@ -168,3 +178,17 @@ def test_memory_stays_far_below_every_class_at_full_resolution(count: int) -> No
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < full / 8
+
+
+@pytest.mark.parametrize("count", [2, 9])
+def test_regions_keep_their_overlap_and_paint_the_same_labels(count: int) -> None:
+    fields = [random_field(FINE, count, 3), random_field(COARSE, count, 4, weight=2.0)]
+    values = tuple(range(1, count + 1))
+    regions = home_regions(fields)
+    assert regions.dtype == (np.uint8 if count <= 8 else np.uint16)
+    probabilities = home_probabilities(fields, output="sigmoid")
+    for place in range(count):
+        assert np.array_equal(regions >> place & 1, probabilities[place] > 0.5)
+    assert (regions & 3 == 3).any(), "some voxels belong to both"
+    assert np.array_equal(paint_regions(regions, values), home(fields, output="sigmoid", region_values=values))
+    assert np.array_equal(home_regions(fields, slab_bytes=1000), regions)

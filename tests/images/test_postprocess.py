@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoseg.images.postprocess import apply, drop_below, fill_holes, keep_largest, piece_volumes_mm3
+from autoseg.images.postprocess import apply, apply_to_regions, drop_below, fill_holes, keep_largest, piece_volumes_mm3
 from autoseg.records.errors import DataError
 from autoseg.records.labels import Labels, Region, Structure
 from autoseg.records.results import PostprocessingStep
@@ -120,3 +120,13 @@ def test_a_region_paints_the_inside_value_of_what_it_writes():
     ring = np.full((1, 3, 3), 2, np.uint8)
     ring[0, 1, 1] = 0
     assert apply(ring, [step("fill_holes", "core")], labels, UNIT)[0, 1, 1] == 2
+
+
+def test_regions_that_overlap_are_cleaned_each_by_itself() -> None:
+    parts = (Structure(name="edema", value=1, original=1), Structure(name="core", value=2, original=2))
+    whole, core = Region(name="whole", values=(1, 2), original=1), Region(name="inner", values=(2,), original=2)
+    labels = Labels(structures=parts, regions=(whole, core))
+    bits = row(1, 3, 3, 0, 1, 0, 2)  # 1 whole, 2 inner, 3 both
+    steps = [step("keep_largest", "whole"), step("drop_below", "inner", 2.0), step("keep_largest", "edema")]
+    assert apply_to_regions(bits, steps, labels, UNIT).ravel().tolist() == [1, 3, 3, 0, 0, 0, 0]
+    assert bits.ravel().tolist() == [1, 3, 3, 0, 1, 0, 2]

@@ -20,6 +20,7 @@ from autoseg.stages.importing import (
     nnunet,
     pictures,
     totalsegmentator,
+    volumes,
 )
 from autoseg.stages.importing.channels import with_kinds
 from autoseg.stages.importing.draft import Draft, Grouping, ImportOptions
@@ -39,6 +40,11 @@ LAYOUTS: tuple[tuple[str, ModuleType, str], ...] = (
     ("gi_tract", gi_tract, "train.csv and train/case1/case1_day0/scans (UW-Madison GI tract)"),
     ("datalist", datalist, "one .json that lists images, labels and folds (MONAI)"),
     ("pictures", pictures, "images/x.png and masks/x.png, or x.png and x_mask.png (pictures)"),
+    (
+        "volumes",
+        volumes,
+        "x.nii.gz and x_seg.nii.gz, images/ and labels/, or a folder a case with channels and labels",
+    ),
     ("manifest", manifest, "a .csv or .json file with the columns case, image:<channel> and label (a manifest)"),
 )
 ONE_FILE_LAYOUTS = tuple(layout for layout in LAYOUTS if layout[0] in ("datalist", "manifest"))

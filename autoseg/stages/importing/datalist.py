@@ -173,7 +173,7 @@ def _channels(
     if isinstance(named, str):
         named = [named]
     number = usual * volumes
-    plain = ["image"] if number == 1 else [f"image_{i}" for i in range(number)]
+    plain = ["image"] if number == 1 else _endings(images) or [f"image_{i}" for i in range(number)]
     channels = read_channels(named or plain, file=file)
     if len(channels) != number:
         raise DataError(
@@ -183,6 +183,20 @@ def _channels(
             code="channel_numbers",
         )
     return channels, volumes > 1
+
+
+def _endings(images: Mapping[str, Sequence[Path]]) -> list[str] | None:
+    """Return what the names of a case's images end in (`a_t1`, `a_t2`: t1, t2) where all cases agree, else None."""
+    from autoseg.images.files import strip_suffix
+
+    found = set()
+    for paths in images.values():
+        stems = [strip_suffix(path.name) for path in paths]
+        shared = _stem([path.name for path in paths])
+        found.add(tuple(stem[len(shared) :].strip("-_.") for stem in stems))
+    (names, *others) = found
+    distinct = len(set(names)) == len(names) > 1 and all(names)
+    return list(names) if distinct and not others and not any(name.isdigit() for name in names) else None
 
 
 def _volumes(path: Path) -> int:

@@ -87,6 +87,16 @@ def read(source: Path, options: ImportOptions) -> Draft:
     )
 
 
+def sliced_scans(files: Sequence[Path]) -> dict[str, SlicesSource]:
+    """Return id -> slices of the scans that these files are named as slices of.
+
+    The id is the name of the folder, or of the one above where the folder is called `scans`.
+    """
+    folders = sorted({path.parent for path in files if SLICE.fullmatch(path.name)})
+    named = {(folder.parent if folder.name.lower() == "scans" else folder).name: folder for folder in folders}
+    return {id: _scan(folder, id).images for id, folder in named.items()}
+
+
 def _scan(folder: Path, id: str) -> Scan:
     named = {path: SLICE.fullmatch(path.name) for path in sorted(folder.iterdir()) if not path.name.startswith(".")}
     slices = sorted((int(match[1]), path, match) for path, match in named.items() if match)

@@ -101,6 +101,15 @@ def _listed(source: Path, entries: Mapping[str, Any], file: Path) -> tuple[dict[
                 fix='It must be {"images": ["..."], "label": "..."}.',
                 code="bad_entry",
             ) from None
+    missing = {id: path for id in images for path in (*images[id].values(), truths[id]) if not path.is_file()}
+    if missing:
+        raise DataError(
+            f"{len(missing)} of {len(images)} cases lack a file that dataset.json lists: "
+            f"{enumerate_cases(list(missing))}",
+            file=next(iter(missing.values())),
+            fix="Add the files, or correct their paths in dataset.json.",
+            code="missing_file",
+        )
     return images, truths
 
 

@@ -1,7 +1,7 @@
 """Pictures with masks: `images/x.png` and `masks/x.png` (or `labels/`), or `x.png` beside `x_mask.png`.
 
 Folders may hold further folders, such as one a split; cases of a folder `test` are locked away. Masks may be 0/255,
-hold one value a structure, or store grey as equal colours.
+hold one value a structure, store grey as equal colours, or be painted in one colour a structure.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from autoseg.records.errors import DataError, UserError
 from autoseg.stages.importing.draft import Draft, Grouping, ImportOptions
 from autoseg.stages.importing.groups import guess_from_names
 from autoseg.stages.importing.listing import check_ids, enumerate_cases
-from autoseg.stages.importing.unnamed import MOST_FILES, name_structures, spread
+from autoseg.stages.importing.unnamed import MOST_FILES, name_colours, name_structures, spread
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img")
 MASK_FOLDERS = ("masks", "mask", "labels", "label")
@@ -64,7 +64,8 @@ def read(source: Path, options: ImportOptions) -> Draft:
     if not kept:
         raise DataError("no case is left", file=source, fix="Skip fewer cases.", code="no_cases")
     channels = _channels({id: image for id, (image, _) in kept.items()}, source)
-    labels, notes = name_structures([mask for _, mask in kept.values()], source=source)
+    masks = [mask for _, mask in kept.values()]
+    labels, notes = (name_colours if _are_painted(masks) else name_structures)(masks, source=source)
     tests = tuple(sorted(names[key] for key in found.pairs if _is_test(key) and names[key] in kept))
     return Draft(
         channels=channels,
@@ -218,6 +219,19 @@ def _channels(images: Mapping[str, Path], source: Path) -> tuple[Channel, ...]:
             code="extra_channel",
         )
     return GREY if usual == 1 else COLOURS
+
+
+def _are_painted(masks: Sequence[Path]) -> bool:
+    """Whether some of the masks that are looked at have colours that differ."""
+    from autoseg.images.files import read_header
+
+    for path in spread(masks, most=MOST_FILES):
+        try:
+            if read_header(path).volumes >= 3:
+                return True
+        except UserError:
+            continue  # the check says what is wrong with this file
+    return False
 
 
 def _case(id: str, image: Path, mask: Path, channels: Sequence[Channel]) -> Case:

@@ -14,6 +14,10 @@ from autoseg.stages.importing.structures import make_labels
 MOST_FILES = 300
 MOST_VOLUMES = 20
 MOST_VALUES = 150
+PLAIN = {
+    0xFF0000: "red", 0x00FF00: "green", 0x0000FF: "blue", 0xFFFF00: "yellow", 0x00FFFF: "cyan", 0xFF00FF: "magenta",
+    0xFFFFFF: "white", 0x800000: "maroon", 0x008000: "dark_green", 0x000080: "navy", 0x808080: "grey",
+}  # fmt: skip
 
 
 def name_structures(files: Sequence[Path], *, source: Path, most: int = MOST_FILES) -> tuple[Labels, tuple[str, ...]]:
@@ -49,6 +53,46 @@ def name_structures(files: Sequence[Path], *, source: Path, most: int = MOST_FIL
             code="no_labels",
         )
     return make_labels(_names(values)), _notes(values, len(looked), len(files))
+
+
+def name_colours(files: Sequence[Path], *, source: Path) -> tuple[Labels, tuple[str, ...]]:
+    """Return a structure for every colour in masks that are painted, black left out, and notes about it.
+
+    They are called `red`, `green` ... where the colour has a plain name, else `colour_ff8000`, and numbered in the
+    order of their codes.
+
+    Raises:
+        DataError: No file can be read, they are black, or hold so many colours that they cannot be labels.
+    """
+    from autoseg.images.colour_labels import read_codes
+
+    looked = spread(files, most=MOST_FILES)
+    codes: set[int] = set()
+    errors: list[UserError] = []
+    for path in looked:
+        try:
+            codes |= {int(code) for code in np.unique(read_codes(path)[0]) if code}
+        except UserError as error:
+            errors.append(error)  # the check says what is wrong with this file
+        if len(codes) > MOST_VALUES:
+            break
+    if len(errors) == len(looked):
+        raise errors[0]
+    if not codes or len(codes) > MOST_VALUES:
+        raise DataError(
+            f"{'more than ' if codes else ''}{MOST_VALUES if codes else 'no'} colours were found in the masks",
+            file=source,
+            fix="One colour a structure is expected: are these masks, saved without loss and without soft edges?",
+            code="no_labels",
+        )
+    names = {number: PLAIN.get(code, f"colour_{code:06x}") for number, code in enumerate(sorted(codes), start=1)}
+    labels = make_labels(names)
+    painted = tuple(
+        item.model_copy(update={"colour": (code >> 16, code >> 8 & 255, code & 255)})
+        for item, code in zip(labels.structures, sorted(codes), strict=True)
+    )
+    found = ", ".join(f"#{code:06x} = {item.name}" for item, code in zip(painted, sorted(codes), strict=True))
+    return labels.model_copy(update={"structures": painted}), (f"The masks are painted in colours: {found}.",)
 
 
 def spread(files: Sequence[Path], *, most: int) -> list[Path]:

@@ -45,13 +45,19 @@ def predict_scan(
     started = time.perf_counter()
     previous = _first_stages(image, members, first_stages or {}, case, labels, options)
     fields = predict_fields(image, members, case=case, options=options, previous=previous)
-    array = regrid.home(fields, output=labels.output, region_values=labels.region_values)
+    regions = regrid.home_regions(fields) if labels.regions else None
+    if regions is None:
+        array = regrid.home(fields, output=labels.output)
+    else:
+        array = regrid.paint_regions(regions, labels.region_values)
     kept = regrid.home_probabilities(fields, output=labels.output) if probabilities else None
     if postprocessing:
         array = postprocess.apply(array, postprocessing, labels, image.grid.spacing_mm)
+        if regions is not None:
+            regions = postprocess.apply_to_regions(regions, postprocessing, labels, image.grid.spacing_mm)
     seconds = time.perf_counter() - started
     names = tuple(member.name for member in members)
-    return Prediction(case, LabelMap(array, image.grid), names, probabilities=kept, seconds=seconds)
+    return Prediction(case, LabelMap(array, image.grid), names, kept, regions, seconds)
 
 
 def _first_stages(

@@ -69,9 +69,9 @@ def test_labelled_test_cases_are_locked_away(tmp_path: Path) -> None:
 
 def test_channels_and_values_without_names(tmp_path: Path) -> None:
     draft = read(datalist(tmp_path, IDS), ImportOptions())
-    assert [channel.name for channel in draft.channels] == ["image_0", "image_1"]
+    assert [channel.name for channel in draft.channels] == ["t1", "t2"]
     assert [(s.name, s.value, s.original) for s in draft.labels.structures] == [("class_1", 1, 1), ("class_4", 2, 4)]
-    assert draft.cases[0].images["image_1"] == FileSource(path=str(tmp_path / "images" / "a_t2.nii.gz"))
+    assert draft.cases[0].images["t2"] == FileSource(path=str(tmp_path / "images" / "a_t2.nii.gz"))
     assert any("4 of 4 label files hold 1 = class_1, 4 = class_4" in note for note in draft.notes)
 
 

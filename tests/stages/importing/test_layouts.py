@@ -1,4 +1,7 @@
-"""One suite for all layouts: whatever is imported can be read, has safe names, and comes out the same twice."""
+"""One suite for all layouts, in every form: what is imported can be read, has safe names, and comes out the same twice.
+
+A new layout is one line in `LAYOUTS`; its key begins with the name that the import must recognise.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,18 @@ import pytest
 
 from autoseg.images.files import read_header
 from autoseg.records.dataset import NAME_PATTERN, Case, Dataset, FileSource, SlicesSource
+from autoseg.records.errors import DataError
+from autoseg.stages import checking
 from autoseg.stages.importing import ImportOptions, import_dataset
-from tests.stages.importing import published, simple, writers
+from autoseg.stages.importing.scans import find_scans
+from tests.stages.importing import published, simple, variants, writers
 
 IDS = [f"scan{number}" for number in range(6)]
 OTHER_IDS = {
     "hanseg": [f"case_{n:02d}" for n in range(1, 7)],
     "bids": [f"sub-{id}" for id in IDS],
     "gi_tract": [f"case{n}_day{day}" for n in (1, 2, 3) for day in (0, 20)],
+    "gi_tract overlap": [f"case{n}_day{day}" for n in (1, 2, 3) for day in (0, 20)],
 }
 
 LAYOUTS: dict[str, Callable[[Path], Path]] = {
@@ -30,7 +37,24 @@ LAYOUTS: dict[str, Callable[[Path], Path]] = {
     "manifest": lambda folder: simple.manifest(folder, IDS),
     "bids": lambda folder: published.bids(folder, IDS),
     "datalist": lambda folder: published.datalist(folder, IDS),
-    "gi_tract": lambda folder: published.gi_tract(folder, OTHER_IDS["gi_tract"]),
+    "gi_tract": lambda folder: published.gi_tract(
+        folder, OTHER_IDS["gi_tract"], masks={"stomach": published.box(1), "small_bowel": published.box(4)}
+    ),
+    "nnunet v1": lambda folder: variants.nnunet_v1(folder, IDS),
+    "nnunet regions": lambda folder: variants.nnunet_regions(folder, IDS),
+    "nnunet listed": lambda folder: variants.nnunet_listed(folder, IDS),
+    "nnunet pictures": lambda folder: variants.nnunet_pictures(folder, IDS),
+    "totalsegmentator splits": lambda folder: variants.totalsegmentator_splits(folder, IDS),
+    "pictures stacks": lambda folder: variants.stacks(folder, IDS),
+    "pictures index": lambda folder: variants.pictures_index(folder, IDS),
+    "pictures rgba": lambda folder: variants.pictures_rgba(folder, IDS),
+    "pictures painted": lambda folder: variants.pictures_painted(folder, IDS),
+    "volumes beside": lambda folder: variants.volumes_beside(folder, IDS),
+    "volumes folders": lambda folder: variants.volumes_folders(folder, IDS),
+    "volumes cases": lambda folder: variants.volumes_cases(folder, IDS),
+    "manifest json": lambda folder: variants.manifest_json(folder, IDS),
+    "datalist one": lambda folder: variants.datalist_one_image(folder, IDS),
+    "gi_tract overlap": lambda folder: variants.gi_tract_overlap(folder, OTHER_IDS["gi_tract"]),
 }
 
 
@@ -54,7 +78,7 @@ def paths(case: Case) -> list[str]:
 
 
 def test_layout_is_recognised(dataset: Dataset, layout: str) -> None:
-    assert dataset.layout == layout
+    assert dataset.layout == layout.partition(" ")[0]
 
 
 def test_every_path_is_absolute_and_can_be_read(dataset: Dataset) -> None:
@@ -128,3 +152,59 @@ def test_skipped_and_test_cases_leave_the_training(dataset: Dataset, source: Pat
     assert [case.id for case in less.test_cases] == [second]
     assert all(second not in fold.training + fold.held_out for fold in less.folds)
     assert any("left out as asked" in note for note in less.notes)
+
+
+def test_structures_have_names_and_values_of_their_own(dataset: Dataset) -> None:
+    names = [item.name for item in (*dataset.labels.structures, *dataset.labels.regions)]
+    assert all(name.strip() for name in names)
+    assert all(item.original > 0 for item in dataset.labels.structures)
+
+
+def test_check_finds_no_error(dataset: Dataset) -> None:
+    report = checking.check(dataset, workers=1)
+    assert [problem.what for problem in report.errors()] == []
+    assert report.cases == len(dataset.cases) + len(dataset.test_cases)
+
+
+def root(source: Path) -> Path:
+    return source if source.is_dir() else source.parent
+
+
+def test_a_missing_image_is_said(source: Path, dataset: Dataset) -> None:
+    """By the import, or where a channel becomes optional, by the record; never by a traceback."""
+    gone = Path(next(iter(dataset.cases[0].images.values())).files()[0])
+    gone.unlink()
+    try:
+        again = import_dataset(source, "study", options=ImportOptions())
+    except DataError as error:
+        said = str(error)
+        assert dataset.cases[0].id in said or gone.name in said
+        assert "Traceback" not in said
+    else:
+        left_out = dataset.cases[0].id not in [case.id for case in again.cases]
+        assert any(channel.optional for channel in again.channels) or left_out
+        assert again.notes != dataset.notes
+
+
+def test_litter_and_notes_are_passed_over(source: Path, dataset: Dataset) -> None:
+    for folder in {path.parent for path in root(source).rglob("*") if path.is_file()}:
+        some = next(path for path in sorted(folder.iterdir()) if path.is_file())
+        (folder / f"._{some.name}").write_bytes(b"litter")
+        (folder / ".DS_Store").write_bytes(b"litter")
+        (folder / "Thumbs.db").write_bytes(b"litter")
+    (root(source) / "readme.txt").write_text("hello")
+    assert import_dataset(source, "study", options=ImportOptions()) == dataset
+
+
+def test_every_scan_is_found_again_for_prediction(dataset: Dataset, tmp_path: Path) -> None:
+    """What was imported can be predicted from its images alone, under the names that they have."""
+    case = dataset.cases[0]
+    for source in case.images.values():
+        for path in map(Path, source.files()):
+            target = tmp_path / "scans" / path.parent.name / path.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if not target.exists():
+                target.symlink_to(path)
+    (scan,) = find_scans(tmp_path / "scans", dataset.channels)
+    assert list(scan.images) == list(case.images)
+    assert [source.kind for source in scan.images.values()] == [source.kind for source in case.images.values()]

@@ -4,13 +4,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image as Picture
 
 from autoseg.images.cases import read_image, read_labels
 from autoseg.records.dataset import FileSource
 from autoseg.records.errors import DataError
 from autoseg.stages.importing import ImportOptions, import_dataset
 from autoseg.stages.importing.pictures import group_by_name, read, recognise
+from autoseg.stages.predicting import outputs
 from tests.stages.importing.simple import mask, photo, picture, pictures
+from tests.stages.importing.variants import pictures_painted
 
 
 def test_black_and_white_masks_become_one_structure(tmp_path: Path) -> None:
@@ -89,3 +92,36 @@ def test_real_slices_are_of_fifteen_patients(real_data: Path) -> None:
     assert "SC-HF-I-01" in {case.group for case in dataset.cases}
     assert [channel.kind for channel in dataset.channels] == ["other"]
     assert [item.original for item in dataset.labels.structures] == [255]
+
+
+def test_painted_masks_have_a_structure_a_colour(tmp_path: Path) -> None:
+    dataset = import_dataset(pictures_painted(tmp_path, ["a", "b"]), "p", options=ImportOptions())
+    said = [(item.name, item.value, item.original, item.colour) for item in dataset.labels.structures]
+    assert said == [("red", 1, 1, (255, 0, 0)), ("colour_ff8000", 2, 2, (255, 128, 0))]
+    assert any("#ff0000 = red" in note for note in dataset.notes)
+    image = read_image(dataset.cases[1].images, dataset.channels, (), case="b")
+    labels = dataset.cases[1].labels
+    assert labels is not None
+    array = read_labels(labels, dataset.labels, image.grid, case="b").array[0]
+    assert (array[2, 2], array[6, 7], array[0, 0]) == (1, 2, 0)
+
+
+def test_a_prediction_of_painted_masks_is_painted(tmp_path: Path) -> None:
+    source = pictures_painted(tmp_path / "in", ["a", "b"])
+    dataset = import_dataset(source, "p", options=ImportOptions())
+    case = dataset.cases[1]
+    image = read_image(case.images, dataset.channels, (), case="b")
+    assert case.labels is not None
+    truth = read_labels(case.labels, dataset.labels, image.grid, case="b")
+    (path,) = outputs.choose("auto", case).write(outputs.Segmentation(case, truth, dataset.labels), tmp_path / "b")
+    with Picture.open(path) as written, Picture.open(source / "masks" / "b.png") as original:
+        assert np.array_equal(np.asarray(written), np.asarray(original))
+
+
+def test_a_colour_that_was_not_declared_is_named(tmp_path: Path) -> None:
+    dataset = import_dataset(pictures_painted(tmp_path, ["a", "b"]), "p", options=ImportOptions())
+    picture(tmp_path / "masks" / "b.png", np.full((8, 10, 3), (1, 2, 3), np.uint8))
+    image = read_image(dataset.cases[1].images, dataset.channels, (), case="b")
+    assert dataset.cases[1].labels is not None
+    with pytest.raises(DataError, match="1 colours that were not declared, the first #010203"):
+        read_labels(dataset.cases[1].labels, dataset.labels, image.grid, case="b")

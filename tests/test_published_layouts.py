@@ -1,0 +1,72 @@
+"""Layouts of data that nobody may pass on, written small as published, go the whole way and come back alike."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from autoseg.images import files, slices
+from tests.command_line import done
+from tests.conftest import measure_little
+from tests.stages.importing import published, variants, writers
+
+QUICK = ("--no-mirror", "--step", 1.0)
+ORGANS = {"case_01": ("Brainstem", "Cochlea_L"), "case_02": ("Brainstem", "Cochlea_L"), "case_03": ("Brainstem",)}
+SCANS = ("case1_day0", "case1_day20", "case2_day0")
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    measure_little(monkeypatch)
+
+
+def trained(source: Path, folder: Path) -> tuple[object, ...]:
+    """Import and train, and return the words that name the data set."""
+    named = ("--root", folder / "workspace")
+    done("import", source, "--as", "It", "--folds", 2, *named)
+    done("run", "-d", "It", "--preset", "smoke", "--workers", 1, *named)
+    return ("-d", "It", *named)
+
+
+def test_han_seg_two_grids_and_an_organ_that_was_not_annotated(tmp_path: Path) -> None:
+    source = writers.hanseg(tmp_path / "HaN-Seg", ORGANS)
+    named = trained(source, tmp_path)
+    scan = source / "set_1" / "case_03"
+    written = done("predict", *named, "-i", scan, "-o", tmp_path / "out", "--format", "auto", "--json", *QUICK).json()
+    assert written == {"case_03": str(tmp_path / "out" / "case_03.seg.nrrd")}
+    array, grid = files.read_volume(Path(written["case_03"]))
+    image, wanted = files.read_volume(scan / "case_03_IMG_CT.nrrd")
+    assert array.shape == image.shape
+    assert wanted.difference(grid) is None
+    assert set(np.unique(array)) <= {0, 1, 2}
+
+
+def test_uw_madison_with_classes_that_overlap(tmp_path: Path) -> None:
+    source = variants.gi_tract_overlap(tmp_path / "uw", SCANS)
+    named = trained(source, tmp_path)
+    scans, out = source / "train", tmp_path / "out"
+    written = done("predict", *named, "-i", scans, "-o", out, "--json", *QUICK).json()
+    assert sorted(written) == sorted(SCANS)
+    pictures = sorted(path.name for path in (out / "case2_day0").iterdir())
+    assert pictures == sorted(path.name for path in (scans / "case2" / "case2_day0" / "scans").iterdir())
+    done("predict", *named, "-i", scans, "-o", out, "--format", "masks", *QUICK)
+    done("predict", *named, "-i", scans, "-o", out, "--format", "rle", *QUICK)
+    table = out / "submission.csv"
+    rows = list(slices.read_rows(table, text="predicted"))
+    assert [row[:2] for row in rows[:3]] == [("case1_day0_slice_0001", name) for name in published.CLASSES]
+    assert len(rows) == len(SCANS) * published.SLICES * len(published.CLASSES)
+    for name in published.CLASSES:
+        texts = [text for id, item, text in rows if item == name and id.startswith("case2_day0_")]
+        planes = np.stack([slices.decode(text, published.SIZE, file=table, id="") for text in texts])
+        mask = files.read_volume(out / "case2_day0" / "segmentations" / f"{name}.nii.gz")[0]
+        assert np.array_equal(planes, mask > 0)
+
+
+def test_a_datalist_with_folds(tmp_path: Path) -> None:
+    source = published.datalist(tmp_path / "study", ["a", "b", "c"])
+    named = trained(source / "datalist.json", tmp_path)
+    written = done("predict", *named, "-i", source / "images", "-o", tmp_path / "out", "--json", *QUICK).json()
+    assert sorted(written) == ["a", "b", "c"]
+    assert set(np.unique(files.read_volume(Path(written["a"]))[0])) <= {0, 1, 4}
