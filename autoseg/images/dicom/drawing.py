@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -31,13 +31,13 @@ class DrawnStructure:
     Attributes:
         name: At most 64 characters of it are written.
         number: From 1 up, distinct.
-        mask: Bool (Z, Y, X) on the stack's grid.
+        mask: Called, it gives bool (Z, Y, X) on the stack's grid: a hundred masks at once would not fit in memory.
         colour: Red, green, blue, 0 to 255.
     """
 
     name: str
     number: int
-    mask: np.ndarray
+    mask: Callable[[], np.ndarray]
     colour: tuple[int, int, int]
 
 
@@ -57,12 +57,11 @@ def source_headers(stack: Stack, *, hide_patient_id: bool) -> list[Dataset]:
     return found
 
 
-def content_uid(kind: str, structures: Sequence[DrawnStructure], stack: Stack, about: str) -> str:
+def content_uid(kind: str, stack: Stack, about: str, content: Iterable[bytes]) -> str:
     """Return the UID of an object that says this about these images."""
     digest = hashlib.sha256()
-    for item in structures:
-        digest.update(f"{item.number} {item.name} {item.mask.shape}".encode())
-        digest.update(np.packbits(item.mask).data)
+    for part in content:
+        digest.update(part)
     return make_uid(kind, stack.slices[0].series, about, digest.hexdigest())
 
 

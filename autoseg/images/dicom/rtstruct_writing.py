@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,11 +50,13 @@ def write(
     """
     require_uids(stack)
     first = source_headers(stack, hide_patient_id=hide_patient_id)[0]
-    data = _head(first, content_uid("RTSTRUCT", structures, stack, about), about)
+    contours = [_contours(item, stack) for item in structures]
+    uid = content_uid("RTSTRUCT", stack, about, _content(structures, contours))
+    data = _head(first, uid, about)
     data.ReferencedFrameOfReferenceSequence = [_references(stack)]
     frame = stack.slices[0].frame_of_reference
     data.StructureSetROISequence = [_roi(item, frame) for item in structures]
-    data.ROIContourSequence = [_contours(item, stack) for item in structures]
+    data.ROIContourSequence = contours
     data.RTROIObservationsSequence = [_observation(item) for item in structures]
     data.ApprovalStatus = "UNAPPROVED"
     with writing(path) as temporary:
@@ -98,6 +100,13 @@ def _head(first: Dataset, uid: str, about: str) -> Dataset:
     return data
 
 
+def _content(structures: Sequence[DrawnStructure], contours: Sequence[Dataset]) -> Iterator[bytes]:
+    for item, drawn in zip(structures, contours, strict=True):
+        yield f"\n{item.number} {item.name} {item.colour}".encode()
+        for contour in drawn.get("ContourSequence") or ():
+            yield contour.get_item(CONTOUR_DATA).value
+
+
 def _references(stack: Stack) -> Dataset:
     from pydicom import Dataset
 
@@ -137,10 +146,11 @@ def _contours(item: DrawnStructure, stack: Stack) -> Dataset:
     data = Dataset()
     data.ReferencedROINumber = item.number
     data.ROIDisplayColor = list(item.colour)
+    mask = item.mask()
     contours = [
         _contour(points, stack.slices[z])
-        for z in np.flatnonzero(item.mask.any(axis=(1, 2)))
-        for points in contour_points(item.mask[z], int(z), stack)
+        for z in np.flatnonzero(mask.any(axis=(1, 2)))
+        for points in contour_points(mask[z], int(z), stack)
     ]
     if contours:
         data.ContourSequence = contours

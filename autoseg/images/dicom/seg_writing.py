@@ -18,8 +18,8 @@ from autoseg.workspace import writing
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-RLE_LOSSLESS = "1.2.840.10008.1.2.5"
-EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
+# Lossless JPEG-LS makes a label map seventy times smaller in the time that plain bytes take; one bit a voxel is plain.
+SYNTAXES = {"LABELMAP": "1.2.840.10008.1.2.4.80", "BINARY": "1.2.840.10008.1.2.1"}
 
 
 def write(
@@ -47,31 +47,31 @@ def write(
     """
     _require_highdicom()
     require_uids(stack)
-    masks = [_as_stored(item.mask, stack) for item in structures]
-    overlap = bool(masks) and bool((np.sum(masks, axis=0, dtype=np.uint16) > 1).any())
-    uid = content_uid("SEG binary" if binary or overlap else "SEG labelmap", structures, stack, about)
+    array = _label_map(structures, stack)
+    kind = "BINARY" if binary or array.ndim == 4 else "LABELMAP"
+    names = (f"{item.number} {item.name} {item.colour}\n".encode() for item in structures)
+    uid = content_uid(f"SEG {kind}", stack, about, (*names, np.ascontiguousarray(array).tobytes()))
     headers = source_headers(stack, hide_patient_id=hide_patient_id)
-    data = _segmentation(structures, masks, headers, uid=uid, about=about, binary=binary or overlap)
+    data = _segmentation(structures, array, headers, uid=uid, about=about, kind=kind)
     with writing(path) as temporary:
         data.save_as(temporary, enforce_file_format=True)
 
 
 def _segmentation(
     structures: Sequence[DrawnStructure],
-    masks: Sequence[np.ndarray],
+    array: np.ndarray,
     headers: Sequence[Dataset],
     *,
     uid: str,
     about: str,
-    binary: bool,
+    kind: str,
 ) -> Any:
     import highdicom
 
-    array = np.stack(masks, axis=-1) if binary else _label_map(masks)
     data = highdicom.seg.Segmentation(
         source_images=headers,
         pixel_array=array,
-        segmentation_type="BINARY" if binary else "LABELMAP",
+        segmentation_type=kind,
         segment_descriptions=[_description(number, item) for number, item in enumerate(structures, start=1)],
         series_instance_uid=make_uid(uid, "series"),
         series_number=1,
@@ -83,15 +83,20 @@ def _segmentation(
         device_serial_number="none",
         content_description=short(about),
         content_label="AUTOSEG",
-        transfer_syntax_uid=EXPLICIT_LITTLE_ENDIAN if binary else RLE_LOSSLESS,
+        transfer_syntax_uid=SYNTAXES[kind],
         series_description="autoseg",
     )
     return _settled(data, headers[0], uid)
 
 
-def _label_map(masks: Sequence[np.ndarray]) -> np.ndarray:
-    array = np.zeros(masks[0].shape, np.uint8 if len(masks) <= 255 else np.uint16)
-    for number, mask in enumerate(masks, start=1):
+def _label_map(structures: Sequence[DrawnStructure], stack: Stack) -> np.ndarray:
+    """Return numbers (Z, Y, X) as stored, or, where structures overlap, a mask each: bool (Z, Y, X, structures)."""
+    shape = (len(stack.slices), *stack.slices[0].size)
+    array = np.zeros(shape, np.uint8 if len(structures) <= 255 else np.uint16)
+    for number, item in enumerate(structures, start=1):
+        mask = _as_stored(item.mask(), stack)
+        if array[mask].any():
+            return np.stack([_as_stored(item.mask(), stack) for item in structures], axis=-1)
         array[mask] = number
     return array
 
@@ -122,6 +127,9 @@ def _settled(data: Any, first: Dataset, uid: str) -> Any:
     for name in ("ContentTime", "SeriesTime", "InstanceCreationTime"):
         if name in data:
             setattr(data, name, time)
+    for item in data.get("ContributingEquipmentSequence") or ():
+        if "ContributionDateTime" in item:
+            del item.ContributionDateTime
     organization = make_uid(uid, "dimensions")
     for item in (*data.DimensionOrganizationSequence, *data.DimensionIndexSequence):
         item.DimensionOrganizationUID = organization

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from autoseg.images.files import NIFTI_SUFFIXES, PICTURE_SUFFIXES
 from autoseg.images.pictures import TIFF_SUFFIXES
-from autoseg.records.dataset import Case, SlicesSource
+from autoseg.records.dataset import Case, DicomSource, SlicesSource
 from autoseg.records.errors import UsageError
-from autoseg.stages.predicting.outputs import masks, nrrd, pictures, rle
+from autoseg.stages.predicting.outputs import dicom, masks, nrrd, pictures, rle
 from autoseg.stages.predicting.outputs.label_file import write_label_file
 from autoseg.stages.predicting.outputs.segmentation import Format, Segmentation
 from autoseg.stages.predicting.outputs.volumes import volume_format
@@ -26,6 +26,9 @@ FORMATS: dict[str, Format] = {
     "tif": pictures.TIF,
     "masks": Format(masks.write, masks.kept),
     "rle": Format(rle.write, rle.kept),
+    "dicom-seg": dicom.seg_format(binary=False),
+    "dicom-seg-binary": dicom.seg_format(binary=True),
+    "rtstruct": dicom.RTSTRUCT,
 }
 
 
@@ -51,6 +54,8 @@ def format_of(scan: Case) -> str:
     suffix = Path(source.files()[0]).name.lower()
     if isinstance(source, SlicesSource):
         return "png"
+    if isinstance(source, DicomSource):
+        return "dicom-seg"
     if suffix.endswith(NIFTI_SUFFIXES):
         return "nifti"
     if suffix.endswith(TIFF_SUFFIXES):
