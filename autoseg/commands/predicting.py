@@ -48,7 +48,9 @@ def predict(
     from autoseg.pipeline import predicting
     from autoseg.records.requests import PredictRequest
 
-    request = PredictRequest(plan, tuple(members or ()), device, mirror, step, resume, format, label_file, new_uids, hide_patient_id)
+    request = PredictRequest(
+        plan, tuple(members or ()), device, mirror, step, resume, format, label_file, new_uids, hide_patient_id
+    )
     work = workspace(dataset, root)
     if dry_run:
         found = predicting.scans(work, source, plan)

@@ -1,4 +1,4 @@
-"""What is drawn on a series and written as DICOM: named masks, and the facts of the series that every object repeats."""
+"""What is drawn on a series and written as DICOM: named masks, and what every object repeats of the series."""
 
 from __future__ import annotations
 

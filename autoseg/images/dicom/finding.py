@@ -1,4 +1,4 @@
-"""What a folder of DICOM files holds: series of slices, structure sets, segmentations; everything else is passed over."""
+"""What a folder of DICOM files holds: series of slices, structure sets, segmentations; the rest is passed over."""
 
 from __future__ import annotations
 

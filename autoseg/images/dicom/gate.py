@@ -22,7 +22,8 @@ from autoseg.records.geometry import Grid
 
 SAME_DIRECTION = 1e-3
 SAME_PLACE_MM = 1e-2
-STEP_TOLERANCE = 0.1  # of a step; positions are often rounded to a tenth of a millimetre
+STEP_TOLERANCE = 0.1  # of a step
+ROUNDED_MM = 0.11  # positions are often rounded to a tenth of a millimetre; of thin slices at most a quarter of a step
 TILT_PIXELS = 0.1  # a drift below this, over the whole stack, is rounding
 MOST_SCOUTS_FRACTION = 0.25
 
@@ -138,7 +139,7 @@ def _require_alike(slices: Sequence[SliceFacts]) -> None:
 
 def _columns(item: SliceFacts) -> np.ndarray:
     """Return the directions of the array's x, y and z axes as the columns of a right-handed (3, 3) matrix."""
-    row, column = np.reshape(item.orientation, (2, 3)).astype(float)
+    row, column = np.reshape(item.orientation or (0.0,) * 6, (2, 3)).astype(float)
     lengths = np.linalg.norm(row), np.linalg.norm(column)
     normal = np.cross(row, column)
     if min(lengths) < 0.9 or max(lengths) > 1.1 or np.linalg.norm(normal) < 0.9:
@@ -209,7 +210,7 @@ def _step(slices: Sequence[SliceFacts], columns: np.ndarray) -> float:
     usual = float(np.median(steps))
     even = (places[-1] - places[0]) / (len(places) - 1)
     off = np.abs(places - places[0] - even * np.arange(len(places))).max()
-    if off <= STEP_TOLERANCE * even:
+    if off <= max(STEP_TOLERANCE * even, min(ROUNDED_MM, 0.25 * even)):
         return float(even)
     counts = np.rint(steps / usual)
     gaps = np.flatnonzero(counts >= 2)

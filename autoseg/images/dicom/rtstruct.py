@@ -128,7 +128,7 @@ def paint(source: RtstructSource, grid: Grid, *, dtype: type) -> np.ndarray:
     Raises:
         DataError: An ROI is missing, has no contour, or lies in another frame of reference.
     """
-    result = np.zeros(grid.shape, dtype)
+    result: np.ndarray = np.zeros(grid.shape, dtype)
     files = {path: read(Path(path)) for path in source.files()}
     for part in source.rois:
         found = {roi.number: roi for roi in files[part.path].rois}

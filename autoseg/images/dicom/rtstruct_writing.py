@@ -77,6 +77,7 @@ def contour_points(mask: np.ndarray, z: int, stack: Stack) -> list[np.ndarray]:
 
 def _head(first: Dataset, uid: str, about: str) -> Dataset:
     from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.uid import UID
 
     data = Dataset()
     for name in TAKEN_OVER:
@@ -95,8 +96,8 @@ def _head(first: Dataset, uid: str, about: str) -> Dataset:
         setattr(data, name, "")
     data.StructureSetTime = ""
     data.file_meta = FileMetaDataset()
-    data.file_meta.TransferSyntaxUID = IMPLICIT_LITTLE_ENDIAN
-    data.file_meta.MediaStorageSOPClassUID, data.file_meta.MediaStorageSOPInstanceUID = STORAGE, uid
+    data.file_meta.TransferSyntaxUID = UID(IMPLICIT_LITTLE_ENDIAN)
+    data.file_meta.MediaStorageSOPClassUID, data.file_meta.MediaStorageSOPInstanceUID = UID(STORAGE), UID(uid)
     return data
 
 

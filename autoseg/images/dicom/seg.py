@@ -77,7 +77,7 @@ def paint(source: DicomSegSource, grid: Grid, *, dtype: type) -> np.ndarray:
     Raises:
         DataError: A segment is missing, or the frames lie elsewhere than the image's voxels.
     """
-    result = np.zeros(grid.shape, dtype)
+    result: np.ndarray = np.zeros(grid.shape, dtype)
     frames: dict[str, list[_Frame]] = {}
     for path in source.files():
         data = read_dataset(Path(path), voxels=True)
@@ -221,6 +221,4 @@ def _place(result: np.ndarray, picture: np.ndarray, to_index: np.ndarray, value:
 
 def _damaged(path: Path, error: Exception) -> DataError:
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return DataError(
-        f"is a damaged segmentation ({reason})", file=path, fix="Export it again.", code="bad_seg"
-    )
+    return DataError(f"is a damaged segmentation ({reason})", file=path, fix="Export it again.", code="bad_seg")

@@ -63,7 +63,8 @@ def _from_becquerel(data: Dataset, path: Path) -> float:
     missing += [] if injected else ["RadiopharmaceuticalStartTime"]
     missing += [] if scanned else ["SeriesTime or AcquisitionTime"]
     _require(missing, path)
-    assert injected is not None and scanned is not None
+    assert injected is not None
+    assert scanned is not None
     wait = (scanned - injected).total_seconds()
     if not 0 <= wait <= LONGEST_WAIT_SECONDS:
         raise DataError(

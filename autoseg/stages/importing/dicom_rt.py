@@ -101,7 +101,7 @@ def _draft(
     empty = [id for id in studies if not named[id]]
     if empty:
         notes.append(f"{len(empty)} cases have no structure of these and were left out: {enumerate_cases(empty)}.")
-    kept = {name for channel in channels for name in [channel.name]}
+    kept = {channel.name for channel in channels}
     cases = [
         case.model_copy(update={"images": {name: image for name, image in case.images.items() if name in kept}})
         for case in cases
@@ -144,9 +144,7 @@ def _label_files(found: finding.Found) -> tuple[list[LabelFile], list[str]]:
     return files, notes
 
 
-def _studies(
-    series: Sequence[Series], files: Sequence[LabelFile], source: Path
-) -> tuple[dict[str, Study], list[str]]:
+def _studies(series: Sequence[Series], files: Sequence[LabelFile], source: Path) -> tuple[dict[str, Study], list[str]]:
     """Return case id -> study: every series with a label file that belongs to it."""
     if not series or not files:
         raise DataError(
@@ -164,9 +162,7 @@ def _studies(
         else:
             belonging[place].append(file)
     if not belonging:
-        raise DataError(
-            "no RTSTRUCT or SEG belongs to any series", file=source, fix=" ".join(notes), code="no_labels"
-        )
+        raise DataError("no RTSTRUCT or SEG belongs to any series", file=source, fix=" ".join(notes), code="no_labels")
     studies: dict[str, Study] = {}
     for place, mine in belonging.items():
         chosen, more = _newest(mine)
@@ -188,11 +184,12 @@ def _drawn_on(file: LabelFile, series: Sequence[Series]) -> int | None:
         if {part.instance for part in item.slices if part.instance} & file.instances:
             return place
     frame = file.frame_of_reference
-    if file.series and any(file.series) and any(item.uid for item in series):
-        same = [place for place, item in enumerate(series) if frame and item.first.frame_of_reference == frame and not
-                item.uid]  # fmt: skip
-    else:
-        same = [place for place, item in enumerate(series) if frame and item.first.frame_of_reference == frame]
+    names_another = any(file.series)  # then only a series that lost its UID can be meant
+    same = [
+        place
+        for place, item in enumerate(series)
+        if frame and item.first.frame_of_reference == frame and not (names_another and item.uid)
+    ]
     return same[0] if len(same) == 1 else None
 
 

@@ -13,8 +13,10 @@ from autoseg.stages.importing.listing import enumerate_cases
 from autoseg.stages.importing.tables import read_table
 
 COLUMNS = ("roi", "name")
-NO_ORGANS = ("EXTERNAL", "SUPPORT", "FIXATION", "ISOCENTER", "MARKER", "REGISTRATION", "DOSE_REGION", "BOLUS", "CONTROL",
-             "CONTRAST_AGENT", "PTV", "TREATED_VOLUME", "IRRAD_VOLUME")  # fmt: skip
+NO_ORGANS = (
+    "EXTERNAL", "SUPPORT", "FIXATION", "ISOCENTER", "MARKER", "REGISTRATION", "DOSE_REGION", "BOLUS", "CONTROL",
+    "CONTRAST_AGENT", "PTV", "TREATED_VOLUME", "IRRAD_VOLUME",
+)  # fmt: skip
 COMMON_FRACTION = 0.5
 
 
