@@ -61,13 +61,8 @@ def _by_words() -> dict[tuple[str, ...], Organ]:
         for side in ("L", "R") if "{}" in row["name"] else ("",):
             organ = Organ(row["name"].replace("{}", side), row["sct"])
             for word in (row["name"], *filter(None, row["also"].split("|"))):
-                plain = word.replace("{}", side)
-                table.setdefault(_key(plain if side in ("", *_sides(plain)) else f"{plain} {side}"), organ)
+                table.setdefault(_key(word.replace("{}", side)), organ)
     return table
-
-
-def _sides(text: str) -> set[str]:
-    return {part for part in _key(text) if part in ("L", "R")}
 
 
 def _key(text: str) -> tuple[str, ...]:
