@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -119,13 +120,23 @@ def _files(folder: Path) -> list[Path]:
     return sorted(_walk(folder))
 
 
-def _walk(folder: Path) -> Iterable[Path]:
+def _walk(folder: Path) -> Iterator[Path]:
+    """Yield the DICOM files below a folder; linked folders are followed, each folder once."""
     from autoseg.images.files import is_image
 
-    for path in sorted(folder.rglob("*")):
-        hidden = path.name.startswith(".") or path.name.upper() == "DICOMDIR"
-        if not hidden and not is_image(path) and path.is_file() and is_dicom(path):
-            yield path
+    seen: set[str] = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        seen.add(os.path.realpath(place))
+        folders[:] = sorted(
+            name
+            for name in folders
+            if not name.startswith(".") and os.path.realpath(os.path.join(place, name)) not in seen
+        )
+        for name in sorted(names):
+            path = Path(place, name)
+            hidden = name.startswith(".") or name.upper() == "DICOMDIR"
+            if not hidden and not is_image(path) and path.is_file() and is_dicom(path):
+                yield path
 
 
 def _series(slices: Sequence[SliceFacts]) -> tuple[tuple[Series, ...], list[str]]:

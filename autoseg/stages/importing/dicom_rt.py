@@ -190,6 +190,10 @@ def _drawn_on(file: LabelFile, series: Sequence[Series]) -> int | None:
         for place, item in enumerate(series)
         if frame and item.first.frame_of_reference == frame and not (names_another and item.uid)
     ]
+    for modality in CHANNELS:  # of a CT and a PET in one frame, the CT was drawn on
+        candidates = [place for place in same if series[place].first.modality == modality]
+        if candidates:
+            return candidates[0] if len(candidates) == 1 else None
     return same[0] if len(same) == 1 else None
 
 
@@ -197,7 +201,9 @@ def _why_homeless(file: LabelFile, series: Sequence[Series]) -> str:
     frames = {item.first.frame_of_reference for item in series}
     if file.frame_of_reference and file.frame_of_reference not in frames:
         return f"no series lies in its frame of reference {file.frame_of_reference}"
-    return "the series that it was drawn on is not here"
+    if any(file.series):
+        return "the series that it was drawn on is not here"
+    return "it does not say on which of several series it was drawn"
 
 
 def _newest(files: Sequence[LabelFile]) -> tuple[tuple[LabelFile, ...], list[str]]:

@@ -73,10 +73,10 @@ def assign(series: Sequence[Series], channels: Sequence[Channel], *, case: str) 
     chosen: dict[str, Series] = {}
     for channel in channels:
         candidates = [item for item in series if fits(item, channel)]
-        if len(candidates) > 1:
-            candidates = [item for item in candidates if _speaks_of(item, channel.name)]
-        if len(candidates) == 1:
-            chosen[channel.name] = candidates[0]
+        named = [item for item in candidates if _speaks_of(item, channel.name)]
+        best = named if len(candidates) > 1 else candidates
+        if len(best) == 1:
+            chosen[channel.name] = best[0]
         elif not (channel.optional and not candidates):
             there = "; ".join(f"{item.first.modality} {item.first.description!r}" for item in series)
             count = "no series fits" if not candidates else f"{len(candidates)} series fit"

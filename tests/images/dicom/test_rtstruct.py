@@ -42,6 +42,8 @@ def centroid_mm(mask: np.ndarray, grid: Grid) -> np.ndarray:
 
 def hd95_pixels(one: np.ndarray, other: np.ndarray) -> float:
     """The 95th percentile of distances between surfaces within slices, in pixels, the larger of both ways."""
+    around = tuple(slice(max(s.start - 2, 0), s.stop + 2) for s in ndimage.find_objects((one | other).astype(int))[0])
+    one, other = one[around], other[around]
     surfaces = [mask & ~ndimage.binary_erosion(mask, np.ones((1, 3, 3))) for mask in (one, other)]
     spacing = (1000.0, 1.0, 1.0)
     reach = [ndimage.distance_transform_edt(~surface, sampling=spacing) for surface in surfaces]
