@@ -160,7 +160,7 @@ def test_uneven_steps_and_a_slice_beside_the_others_are_refused(tmp_path: Path) 
     with pytest.raises(DataError, match=r"vary from 1.3 to 2.7 mm"):
         series.read_stack(source(tmp_path / "a"))
     change(middle, ImagePositionPatient=[-10.0, -14.0, 34.0])
-    with pytest.raises(DataError, match="4.0 pixels beside the line"):
+    with pytest.raises(DataError, match=r"4\.0 pixels beside the line"):
         series.read_stack(source(tmp_path / "a"))
 
 

@@ -253,4 +253,3 @@ def test_damaged_files_are_one_sentence(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(DataError) as error:
         rtstruct.read(path)
     assert str(path) in str(error.value)
-

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,6 @@ def study_with_seg(folder: Path, number: int, names: Iterable[str]) -> Path:
         mask = np.zeros(SHAPE, bool)
         z, y, x = CUBES[name]
         mask[z : z + 3, y : y + 3, x : x + 3] = True
-        drawn.append(DrawnStructure(name, place, (lambda mask: lambda: mask)(mask), (9, 9, 9)))
+        drawn.append(DrawnStructure(name, place, partial(np.copy, mask), (9, 9, 9)))
     seg_writing.write(folder / "seg" / "x", drawn, stack, about="test")
     return folder

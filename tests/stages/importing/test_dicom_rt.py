@@ -138,7 +138,7 @@ def test_pet_and_ct_of_one_study_are_two_channels(tmp_path: Path) -> None:
         writers.series(tmp_path / str(number) / "pet", writers.volume((4, 9, 9)), step=3.0, **pet)
     dataset = imported(tmp_path)
     assert [(item.name, item.kind) for item in dataset.channels] == [("CT", "ct"), ("PET", "pet")]
-    assert [item.kind for item in dataset.corrections] == ["resample_to_first"]
+    assert dataset.corrections[0].kind == "resample_to_first"
     case = dataset.cases[0]
     assert read_image(case.images, dataset.channels, dataset.corrections, case=case.id).array.shape[0] == 2
 
