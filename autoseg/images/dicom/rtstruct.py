@@ -122,6 +122,15 @@ def mask(roi: Roi, grid: Grid, *, file: Path) -> tuple[np.ndarray, tuple[str, ..
     return result, tuple(f"ROI {roi.name!r}: {note}" for note in notes)
 
 
+def misplaced(roi: Roi, grid: Grid, *, file: Path) -> tuple[str, ...]:
+    """Return what is odd about where an ROI lies, without making its mask.
+
+    Raises:
+        DataError: See `mask`.
+    """
+    return tuple(f"ROI {roi.name!r}: {note}" for note in _planes(roi, grid, file)[1])
+
+
 def paint(source: RtstructSource, grid: Grid, *, dtype: type) -> np.ndarray:
     """Return inside values (Z, Y, X) on the image's grid; a later ROI wins where two overlap.
 

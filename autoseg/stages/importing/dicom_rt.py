@@ -10,12 +10,12 @@ from __future__ import annotations
 import statistics
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from autoseg.images.dicom import finding, rtstruct, seg
+from autoseg.images.dicom import finding, gate, rtstruct, seg
 from autoseg.images.dicom.finding import Series
 from autoseg.images.dicom.rtstruct import StructureSet
 from autoseg.images.dicom.seg import SegFile
@@ -29,6 +29,7 @@ from autoseg.records.dataset import (
     Source,
 )
 from autoseg.records.errors import DataError
+from autoseg.records.geometry import Grid
 from autoseg.records.labels import Labels
 from autoseg.stages.importing.channels import Kind
 from autoseg.stages.importing.draft import Draft, Grouping, ImportOptions
@@ -68,7 +69,8 @@ def read(source: Path, options: ImportOptions) -> Draft:
     studies, more = _studies(found.series, labels, source)
     notes += more
     skipped = frozenset(options.skip) & studies.keys()
-    kept = {id: study for id, study in sorted(studies.items()) if id not in skipped}
+    kept, more = _judged({id: study for id, study in sorted(studies.items()) if id not in skipped})
+    notes += more
     check_ids(kept, file=source)
     drawn = {id: _drawn(study) for id, study in kept.items()}
     table = read_roi_table(options.roi_table) if options.roi_table else {}
@@ -173,6 +175,50 @@ def _studies(series: Sequence[Series], files: Sequence[LabelFile], source: Path)
     if unused:
         notes.append(f"{len(unused)} series have no labels and were left out: {enumerate_cases(unused)}.")
     return studies, notes
+
+
+def _judged(studies: Mapping[str, Study]) -> tuple[dict[str, Study], list[str]]:
+    """Leave out series that are no volume, and ROIs that lie beside theirs; each is said.
+
+    Raises:
+        DataError: Of the first series, where none is a volume.
+    """
+    kept: dict[str, Study] = {}
+    notes: list[str] = []
+    refused: list[DataError] = []
+    for id, study in studies.items():
+        try:
+            stack = gate.build(study.series.slices)
+        except DataError as error:
+            error.in_case(id)
+            refused.append(error)
+            notes.append(f"Warning: case {id} was left out: {error}")
+            continue
+        notes += [f"Case {id}: {note}." for note in stack.notes]
+        files, more = _on_grid(study.files, stack.grid)
+        notes += [f"Warning: case {id}: {note}" for note in more]
+        kept[id] = replace(study, files=files)
+    if refused and not kept:
+        raise refused[0]
+    return kept, notes
+
+
+def _on_grid(files: Sequence[LabelFile], grid: Grid) -> tuple[tuple[LabelFile, ...], list[str]]:
+    kept: list[LabelFile] = []
+    notes: list[str] = []
+    for file in files:
+        if not isinstance(file, StructureSet):
+            kept.append(file)
+            continue
+        rois = []
+        for roi in file.rois:
+            try:
+                notes += [f"{note}." for note in rtstruct.misplaced(roi, grid, file=file.path)]
+                rois.append(roi)
+            except DataError as error:
+                notes.append(f"an ROI was left out: {error}")
+        kept.append(replace(file, rois=tuple(rois)))
+    return tuple(kept), notes
 
 
 def _drawn_on(file: LabelFile, series: Sequence[Series]) -> int | None:

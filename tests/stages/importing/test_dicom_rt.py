@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from autoseg.images.cases import read_image, read_labels
+from autoseg.images.dicom.facts import read_facts
 from autoseg.records.dataset import Channel, Dataset, DicomSegSource, RtstructSource
 from autoseg.records.errors import DataError, UsageError
 from autoseg.stages.importing import ImportOptions, import_dataset
@@ -192,3 +193,26 @@ def test_a_study_with_two_candidates_is_told_apart_by_description(tmp_path: Path
     assert Path(case.images["T2"].files()[0]).parent.name == "T2"
     with pytest.raises(DataError, match="2 series fit channel FLAIR"):
         find_scans(tmp_path, (both[0], Channel(name="FLAIR", kind="mr")))
+
+
+def test_a_series_with_a_gap_is_left_out_and_the_others_stay(tmp_path: Path) -> None:
+    """F42."""
+    dicom.studies(tmp_path, range(2))
+    middle = next(path for path in (tmp_path / "Doe_0" / "ct").iterdir() if read_facts(path).position_mm[2] == 34.0)  # type: ignore[index]
+    middle.unlink()
+    dataset = imported(tmp_path)
+    assert len(dataset.cases) == 1
+    assert any("was left out" in note and "1 slices are missing" in note for note in dataset.notes)
+    shutil.rmtree(tmp_path / "Doe_1")
+    with pytest.raises(DataError, match="1 slices are missing"):
+        imported(tmp_path)
+
+
+def test_a_structure_beside_the_scan_is_left_out_and_said(tmp_path: Path) -> None:
+    dicom.studies(tmp_path, range(2))
+    far = [(kind, points + np.array([0.0, 0.0, 500.0])) for kind, points in dicom.cube_mm("spleen")]
+    rois = (("Liver", dicom.cube_mm("liver")), ("Spleen", far))
+    structure_set(tmp_path / "Doe_0" / "rs" / "RS.1", *rois, frame="1.2.1.9")
+    dataset = imported(tmp_path)
+    assert any("ROI 'Spleen' lies outside of the image" in note for note in dataset.notes)
+    assert {case.annotated for case in dataset.cases} == {None, ("Liver",)}
