@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from autoseg.images.dicom.facts import SliceFacts, read_dataset
+from autoseg.images.dicom.facts import SliceFacts, pseudonym, read_dataset
 from autoseg.images.dicom.gate import Stack
 from autoseg.records.errors import DataError
 from autoseg.workspace import writing
@@ -69,22 +69,31 @@ def require_uids(stack: Stack) -> None:
             )
 
 
-def with_new_uids(stack: Stack, folder: Path) -> Stack:
+def with_new_uids(stack: Stack, folder: Path, *, hide_patient_id: bool = False) -> Stack:
     """Write a copy of every image with new, consistent UIDs into `folder`, and return the stack of the copies.
 
     Voxels stay as they are stored; names of persons are left out. The same images give the same UIDs again. A frame
-    of reference that is there is kept: other objects may share it.
+    of reference that is there is kept: other objects may share it. `hide_patient_id` writes a pseudonym for PatientID.
     """
-    places = [item.position_mm for item in stack.slices]
-    first = stack.slices[0]
-    identity = make_uid(first.study, first.series, first.frame_of_reference, first.description, places)
-    copies = tuple(
-        _copy(item, identity, number, folder / f"{number:04d}.dcm") for number, item in enumerate(stack.slices, start=1)
-    )
-    return replace(stack, slices=copies)
+    identity = make_uid(_content(stack), hide_patient_id)
+    copies = []
+    for number, item in enumerate(stack.slices, start=1):
+        data = _renamed(item, identity, number)
+        if hide_patient_id:
+            data.PatientID = pseudonym(str(data.get("PatientID") or ""))
+        copies.append(_written(item, data, folder / f"{number:04d}.dcm"))
+    return replace(stack, slices=tuple(copies))
 
 
-def _copy(item: SliceFacts, identity: str, number: int, path: Path) -> SliceFacts:
+def _content(stack: Stack) -> str:
+    """Return a digest of all files: only that tells two patients apart whose headers were emptied alike."""
+    digest = hashlib.sha256()
+    for item in stack.slices:
+        digest.update(item.path.read_bytes())
+    return digest.hexdigest()
+
+
+def _renamed(item: SliceFacts, identity: str, number: int) -> Dataset:
     data = without_names(read_dataset(item.path, voxels=True))
     meta = data.file_meta
     data.StudyInstanceUID = make_uid(identity, "study")
@@ -95,6 +104,10 @@ def _copy(item: SliceFacts, identity: str, number: int, path: Path) -> SliceFact
     if data.get("SeriesNumber") is None:
         data.SeriesNumber = 1
     meta.MediaStorageSOPInstanceUID, meta.MediaStorageSOPClassUID = data.SOPInstanceUID, data.SOPClassUID
+    return data
+
+
+def _written(item: SliceFacts, data: Dataset, path: Path) -> SliceFacts:
     path.parent.mkdir(parents=True, exist_ok=True)
     with writing(path) as temporary:
         data.save_as(temporary, enforce_file_format=True)

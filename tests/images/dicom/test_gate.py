@@ -243,6 +243,16 @@ def test_new_uids_are_consistent_and_the_same_again(real_ct: RealCt, real_series
     assert not read.lacks_uids
 
 
+def test_new_uids_differ_where_the_pictures_differ(tmp_path: Path) -> None:
+    """Two patients whose headers were emptied alike."""
+    made = set()
+    for number in range(2):
+        writers.series(tmp_path / str(number), writers.volume(seed=number), StudyInstanceUID="", SeriesInstanceUID="")
+        (found,) = finding.find(tmp_path / str(number)).series
+        made.add(uids.with_new_uids(build(found.slices), tmp_path / f"{number}_new").slices[0].series)
+    assert len(made) == 2
+
+
 def test_no_name_of_a_person_is_read_or_told(tmp_path: Path) -> None:
     """F91: neither in what is kept of a header, nor in ids, nor in a copy."""
     paths = writers.series(tmp_path / "a", writers.volume((3, 4, 4)))

@@ -89,6 +89,11 @@ def test_a_patient_id_can_be_hidden(tmp_path: Path) -> None:
     (path,) = FORMATS["rtstruct"].write(Segmentation(**(vars(item) | {"hide_patient_id": True})), tmp_path / "x")
     assert b"12345" not in path.read_bytes()
     assert len(pydicom.dcmread(path).PatientID) == 8
+    both = {"hide_patient_id": True, "new_uids": True}
+    (other,) = FORMATS["rtstruct"].write(Segmentation(**(vars(item) | both)), tmp_path / "y")
+    copies = [*(tmp_path / "y_images").iterdir()]
+    assert {pydicom.dcmread(file).PatientID for file in (path, other, *copies)} == {pydicom.dcmread(path).PatientID}
+    assert all(b"12345" not in file.read_bytes() for file in (other, *copies))
 
 
 @pytest.mark.parametrize("name", ["dicom-seg", "rtstruct"])

@@ -34,7 +34,7 @@ def seg_format(*, binary: bool) -> Format:
             _stack(segmentation, stem),
             about=segmentation.about,
             binary=binary,
-            hide_patient_id=segmentation.hide_patient_id,
+            hide_patient_id=_hides(segmentation),
         )
         return [path]
 
@@ -49,7 +49,7 @@ def write_rtstruct(segmentation: Segmentation, stem: Path) -> list[Path]:
         drawn(segmentation, standard=True),
         _stack(segmentation, stem),
         about=segmentation.about,
-        hide_patient_id=segmentation.hide_patient_id,
+        hide_patient_id=_hides(segmentation),
     )
     return [path]
 
@@ -103,7 +103,13 @@ def _stack(segmentation: Segmentation, stem: Path) -> Stack:
         )
     if not segmentation.new_uids:
         return stack
-    return uids.with_new_uids(stack, with_suffix(stem, IMAGES))
+    folder = with_suffix(stem, IMAGES)
+    return uids.with_new_uids(stack, folder, hide_patient_id=segmentation.hide_patient_id)
+
+
+def _hides(segmentation: Segmentation) -> bool:
+    """Whether PatientID is still to be hidden: copies with new UIDs carry the pseudonym already."""
+    return segmentation.hide_patient_id and not segmentation.new_uids
 
 
 def _source(scan: Case) -> DicomSource:
