@@ -16,7 +16,7 @@ from autoseg.stages.predicting.outputs.label_file import write_label_file
 from autoseg.stages.predicting.outputs.segmentation import Format, Segmentation
 from autoseg.stages.predicting.outputs.volumes import volume_format
 
-__all__ = ["FORMATS", "Format", "Segmentation", "check_format", "choose", "format_of", "write_label_file"]
+__all__ = ["DICOM", "FORMATS", "Format", "Segmentation", "check_format", "choose", "format_of", "write_label_file"]
 
 FORMATS: dict[str, Format] = {
     "nifti": volume_format(".nii.gz"),
@@ -30,6 +30,7 @@ FORMATS: dict[str, Format] = {
     "dicom-seg-binary": dicom.seg_format(binary=True),
     "rtstruct": dicom.RTSTRUCT,
 }
+DICOM = ("dicom-seg", "dicom-seg-binary", "rtstruct")  # drawn on the images of a series, and on nothing else
 
 
 def check_format(name: str | None) -> None:
