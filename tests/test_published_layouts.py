@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from autoseg.images import files, slices
+from autoseg.images.dicom import rtstruct
 from tests.command_line import done
 from tests.conftest import measure_little
-from tests.stages.importing import published, variants, writers
+from tests.stages.importing import dicom, published, variants, writers
 
 QUICK = ("--no-mirror", "--step", 1.0)
 ORGANS = {"case_01": ("Brainstem", "Cochlea_L"), "case_02": ("Brainstem", "Cochlea_L"), "case_03": ("Brainstem",)}
@@ -70,3 +71,22 @@ def test_a_datalist_with_folds(tmp_path: Path) -> None:
     written = done("predict", *named, "-i", source / "images", "-o", tmp_path / "out", "--json", *QUICK).json()
     assert sorted(written) == ["a", "b", "c"]
     assert set(np.unique(files.read_volume(Path(written["a"]))[0])) <= {0, 1, 4}
+
+
+def test_dicom_with_contours(tmp_path: Path) -> None:
+    """In as series with RTSTRUCT, out as RTSTRUCT on the same images, which can be imported again."""
+    source = dicom.studies(tmp_path / "patients", range(3))
+    named = trained(source, tmp_path)
+    out = tmp_path / "out"
+    plain = done("predict", *named, "-i", source / "Doe_2", "-o", out, "--json", *QUICK).json()
+    drawn = done("predict", *named, "-i", source / "Doe_2", "-o", out, "--format", "rtstruct", "--json", *QUICK).json()
+    (case,) = dicom.ids([2])
+    assert list(plain) == list(drawn) == [case]
+    array, grid = files.read_volume(Path(plain[case]))
+    structures = rtstruct.read(Path(drawn[case]))
+    assert [roi.name for roi in structures.rois] == ["Liver", "Spleen"]
+    assert structures.series == ("1.2.3.1",)
+    for value, roi in enumerate(structures.rois, start=1):
+        mask, _ = rtstruct.mask(roi, grid, file=structures.path)
+        assert np.array_equal(mask, array == value)
+    assert not [path for path in out.rglob("*") if "Doe" in path.name]

@@ -59,6 +59,9 @@ def import_(
     register: Annotated[list[str] | None, typer.Option(help="Register this channel onto the first, rigidly.")] = None,
     nan: Annotated[str | None, typer.Option(help="Fill non-finite voxels: 'fill=min' or 'fill=NUMBER'.")] = None,
     resample_labels: Annotated[bool, typer.Option(help="Resample labels onto the image's grid.")] = False,
+    roi_table: Annotated[
+        Path | None, typer.Option(help="DICOM: CSV with columns roi and name: what ROIs are called (empty: left out).")
+    ] = None,
     folds: Annotated[int, typer.Option(min=2, help="How many folds.")] = 5,
     dry_run: DryRun = False,
     json: Json = False,
@@ -76,6 +79,7 @@ def import_(
         register=tuple(register or ()),
         fill_nan=words.filling(nan),
         resample_labels=resample_labels,
+        roi_table=roi_table,
     )
     work = workspace(name, root)
     dataset = preparing.import_dataset(source, work, options, dry_run=dry_run)

@@ -16,7 +16,7 @@ app = typer.Typer()
 @app.command()
 def predict(
     dataset: Name,
-    source: Annotated[Path, typer.Option("-i", "--input", help="A scan, or a folder of scans.")],
+    source: Annotated[Path, typer.Option("-i", "--input", help="A scan, a folder of scans, or of DICOM series.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the label maps.")],
     plan: PlanName = "default",
     members: Annotated[list[str] | None, typer.Option("-m", "--members", help="Use these models (repeatable).")] = None,
@@ -28,10 +28,17 @@ def predict(
         typer.Option(
             "--format",
             help="auto (as the scan came in), nifti, nrrd (3D Slicer), mha, png, tif, masks (a file a structure), "
-            "rle (Kaggle's CSV). [default: nifti; pictures for pictures]",
+            "rle (Kaggle's CSV); for DICOM series dicom-seg, dicom-seg-binary, rtstruct. "
+            "[default: nifti; pictures for pictures]",
         ),
     ] = None,
     label_file: Annotated[bool, typer.Option("--label-file", help="Write labels.txt for ITK-SNAP, too.")] = False,
+    new_uids: Annotated[
+        bool, typer.Option("--new-uids", help="DICOM: where UIDs are empty, write a copy of the images with new ones.")
+    ] = False,
+    hide_patient_id: Annotated[
+        bool, typer.Option("--hide-patient-id", help="DICOM: write a pseudonym in place of PatientID.")
+    ] = False,
     device: Device = None,
     root: Root = None,
     dry_run: DryRun = False,
@@ -41,7 +48,9 @@ def predict(
     from autoseg.pipeline import predicting
     from autoseg.records.requests import PredictRequest
 
-    request = PredictRequest(plan, tuple(members or ()), device, mirror, step, resume, format, label_file)
+    request = PredictRequest(
+        plan, tuple(members or ()), device, mirror, step, resume, format, label_file, new_uids, hide_patient_id
+    )
     work = workspace(dataset, root)
     if dry_run:
         found = predicting.scans(work, source, plan)

@@ -8,8 +8,20 @@ from pathlib import Path
 import numpy as np
 
 from autoseg.images import colour_labels, files, label_values, placing, slices
+from autoseg.images.dicom import rtstruct, seg, series
 from autoseg.images.header import VolumeHeader
-from autoseg.records.dataset import Channel, Correction, FileSource, MaskSource, RunLengthSource, SlicesSource, Source
+from autoseg.records.dataset import (
+    Channel,
+    Correction,
+    DicomSegSource,
+    DicomSource,
+    FileSource,
+    MaskSource,
+    RtstructSource,
+    RunLengthSource,
+    SlicesSource,
+    Source,
+)
 from autoseg.records.errors import DataError, UserError
 from autoseg.records.geometry import Grid
 from autoseg.records.labels import Labels
@@ -47,7 +59,7 @@ def read_labels(
     """Return the labels of a case as inside values on the image's grid.
 
     Args:
-        source: A label map, one binary mask a structure, or run lengths.
+        source: A label map, one binary mask a structure, run lengths, contours (RTSTRUCT) or segments (DICOM SEG).
         labels: Which values the files may hold, and what each becomes.
         grid: Of the image.
         case: For messages.
@@ -65,6 +77,14 @@ def read_labels(
             array = _read_masks(source, labels, grid, corrections, case=case)
         elif isinstance(source, RunLengthSource):
             array = slices.read_labels(source, grid.shape).astype(label_values.inside_type(labels), copy=False)
+        elif isinstance(source, RtstructSource):
+            array = rtstruct.paint(source, grid, dtype=label_values.inside_type(labels))
+        elif isinstance(source, DicomSegSource):
+            array = seg.paint(source, grid, dtype=label_values.inside_type(labels))
+        elif isinstance(source, DicomSource):
+            raise DataError(
+                "a series of images cannot be labels", fix="Name an RTSTRUCT or a SEG file.", code="no_labels"
+            )
         else:
             array = _read_label_map(source, labels, grid, corrections, case=case)
     except UserError as error:
@@ -118,7 +138,7 @@ def _read_channel(
     source: Source, channel: Channel, corrections: Sequence[Correction]
 ) -> tuple[np.ndarray, Grid, tuple[str, ...]]:
     """Return one channel as finite float32 (Z, Y, X), its grid, and what is odd about it."""
-    if not isinstance(source, FileSource | SlicesSource):
+    if not isinstance(source, FileSource | SlicesSource | DicomSource):
         raise _no_image(channel)
     path = _file(source)
     stored, header = _read_voxels(source)
@@ -143,7 +163,9 @@ def _read_channel(
     return filled, header.grid, (*header.notes, f"{count:,} voxels that were not finite were set to {value:g}")
 
 
-def _read_voxels(source: FileSource | SlicesSource) -> tuple[np.ndarray, VolumeHeader]:
+def _read_voxels(source: FileSource | SlicesSource | DicomSource) -> tuple[np.ndarray, VolumeHeader]:
+    if isinstance(source, DicomSource):
+        return series.read(source)
     if isinstance(source, SlicesSource):
         return slices.read(source)
     return files.read_noted(Path(source.path), volume=source.volume)
@@ -156,6 +178,8 @@ def read_grid(images: Mapping[str, Source], channels: Sequence[Channel]) -> Grid
         DataError: The first channel that is there cannot be read.
     """
     source = next(images[channel.name] for channel in channels if channel.name in images)
+    if isinstance(source, DicomSource):
+        return series.read_header(source).grid
     grid = files.read_header(_file(source)).grid
     if not isinstance(source, SlicesSource):
         return grid

@@ -49,6 +49,7 @@ def predict(
             written[scan.id] = _place(kept)
             continue
         try:
+            form.require(scan, request.new_uids)
             prediction = predicting.predict_scan(
                 read_image(scan.images, plan.channels, plan.corrections, case=scan.id),
                 members,
@@ -58,7 +59,7 @@ def predict(
                 first_stages=stages,
                 options=options,
             )
-            segmentation = _segmentation(scan, prediction, plan, origin(plan, members))
+            segmentation = _segmentation(scan, prediction, plan, origin(plan, members), request)
         except UserError as error:
             failures[scan.id] = error.in_case(scan.id)
             continue
@@ -109,10 +110,20 @@ def _folder_of(work: Workspace, member: predicting.Member) -> Path:
     return next(work.model(model) for model in work.trained() if model.key() == member.keys[0])
 
 
-def _segmentation(scan: Case, prediction: Prediction, plan: Plan, about: str) -> outputs.Segmentation:
+def _segmentation(
+    scan: Case, prediction: Prediction, plan: Plan, about: str, request: PredictRequest
+) -> outputs.Segmentation:
     values = predicting.written_values(prediction.labels.array, plan.labels)
     volume = LabelMap(values, prediction.labels.grid)
-    return outputs.Segmentation(scan, volume, plan.labels, about, prediction.regions)
+    return outputs.Segmentation(
+        scan,
+        volume,
+        plan.labels,
+        about,
+        prediction.regions,
+        new_uids=request.new_uids,
+        hide_patient_id=request.hide_patient_id,
+    )
 
 
 def _kept(form: outputs.Format, scan: Case, labels: Labels, stem: Path) -> list[Path]:

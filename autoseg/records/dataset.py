@@ -109,7 +109,69 @@ class RunLengthSource(Record):
         return (self.path,)
 
 
-Source = Annotated[FileSource | MaskSource | SlicesSource | RunLengthSource, Field(discriminator="kind")]
+class DicomSource(Record):
+    """A DICOM series: its files in any order; positions in the patient order them when they are read."""
+
+    kind: Literal["dicom"] = "dicom"
+    paths: tuple[str, ...]
+
+    def files(self) -> tuple[str, ...]:
+        """Return the path of every file that is read."""
+        return self.paths
+
+
+class DicomPart(Record):
+    """One ROI of an RTSTRUCT file or one segment of a DICOM SEG file, and the inside value that it stands for.
+
+    Attributes:
+        path: The file.
+        number: The ROI number or segment number within the file.
+        value: Inside value.
+    """
+
+    path: str
+    number: int
+    value: int
+
+
+class RtstructSource(Record):
+    """Labels as contours in RTSTRUCT files; where two overlap, the later one in the list wins.
+
+    Attributes:
+        rois: In painting order.
+        frame_of_reference: UID of the image's patient coordinates; contours in others are refused. "" is not asked.
+    """
+
+    kind: Literal["rtstruct"] = "rtstruct"
+    rois: tuple[DicomPart, ...]
+    frame_of_reference: str = ""
+
+    def files(self) -> tuple[str, ...]:
+        """Return the path of every file that is read."""
+        return tuple(dict.fromkeys(part.path for part in self.rois))
+
+
+class DicomSegSource(Record):
+    """Labels as segments of DICOM SEG files; where two overlap, the later one in the list wins.
+
+    Attributes:
+        segments: In painting order.
+        frame_of_reference: UID of the image's patient coordinates; segments in others are refused. "" is not asked.
+    """
+
+    kind: Literal["dicom_seg"] = "dicom_seg"
+    segments: tuple[DicomPart, ...]
+    frame_of_reference: str = ""
+
+    def files(self) -> tuple[str, ...]:
+        """Return the path of every file that is read."""
+        return tuple(dict.fromkeys(part.path for part in self.segments))
+
+
+Source = Annotated[
+    FileSource | MaskSource | SlicesSource | RunLengthSource | DicomSource | RtstructSource | DicomSegSource,
+    Field(discriminator="kind"),
+]
 
 
 class Correction(Record):

@@ -42,3 +42,5 @@ class PredictRequest:
     resume: bool = False
     format: str | None = None
     label_file: bool = False
+    new_uids: bool = False
+    hide_patient_id: bool = False

@@ -14,6 +14,7 @@ from autoseg.stages.importing import (
     corrections,
     datalist,
     decathlon,
+    dicom_rt,
     gi_tract,
     hanseg,
     manifest,
@@ -39,6 +40,7 @@ LAYOUTS: tuple[tuple[str, ModuleType, str], ...] = (
     ("bids", bids, "dataset_description.json, sub-01/ct/sub-01_ct.nii.gz and derivatives with labels (BIDS)"),
     ("gi_tract", gi_tract, "train.csv and train/case1/case1_day0/scans (UW-Madison GI tract)"),
     ("datalist", datalist, "one .json that lists images, labels and folds (MONAI)"),
+    ("dicom", dicom_rt, "DICOM series with RTSTRUCT or SEG files, in any folders (DICOM)"),
     ("pictures", pictures, "images/x.png and masks/x.png, or x.png and x_mask.png (pictures)"),
     (
         "volumes",

@@ -26,6 +26,7 @@ class ImportOptions:
         register: Channels to be registered rigidly onto the first one.
         fill_nan: What non-finite voxels become: "min" (the channel's finite minimum), a number, or None (refused).
         resample_labels: Whether labels on another grid may be brought onto the image's, nearest.
+        roi_table: CSV with the columns `roi` and `name`: what ROIs and segments of DICOM files are called.
         channel_kinds: Channel name -> kind, where the name alone does not tell it.
     """
 
@@ -38,6 +39,7 @@ class ImportOptions:
     register: tuple[str, ...] = ()
     fill_nan: str | float | None = None
     resample_labels: bool = False
+    roi_table: Path | None = None
     channel_kinds: dict[str, str] = field(default_factory=dict)
 
 

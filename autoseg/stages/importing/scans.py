@@ -6,9 +6,11 @@ import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from autoseg.images.files import is_image, strip_suffix
+from autoseg.images.dicom.finding import holds_dicom
+from autoseg.images.files import PICTURE_SUFFIXES, is_image, strip_suffix
 from autoseg.records.dataset import Case, Channel, FileSource, Source, check_name
 from autoseg.records.errors import DataError, UsageError
+from autoseg.stages.importing.dicom_scans import find_dicom_scans
 from autoseg.stages.importing.gi_tract import SLICE, sliced_scans
 from autoseg.stages.importing.listing import check_ids
 from autoseg.stages.importing.volumes import LABEL_FOLDERS, is_label_name, is_label_of
@@ -20,7 +22,7 @@ def find_scans(source: Path, channels: Sequence[Channel]) -> tuple[Case, ...]:
     A file belongs to channel i when its name ends in `_000i`, in `_IMG_<channel>` or in `_<channel>`, or is the
     channel's name in a folder a case (`s0001/ct.nii.gz`); with one channel every image is a case by itself, with
     several a single 4D file may hold them all. Slices named as UW-Madison names them are one scan. Labels that lie
-    beside the images are passed over.
+    beside the images are passed over. DICOM series are found by content; pictures that lie beside them are previews.
 
     Raises:
         UsageError: There is no such folder, or no image in it.
@@ -32,6 +34,11 @@ def find_scans(source: Path, channels: Sequence[Channel]) -> tuple[Case, ...]:
             "there is no such file or folder", file=source, fix="Check the path after -i.", code="no_input"
         )
     files = [source] if source.is_file() else _images(source, channels)
+    dicom = find_dicom_scans(source, channels) if holds_dicom(source) else ()
+    if dicom:
+        files = [path for path in files if is_image(path) and path.suffix.lower() not in PICTURE_SUFFIXES]
+    if dicom and not files:
+        return dicom
     if not files:
         raise UsageError("there is no image in here", file=source, fix="Expected files like case.nii.gz.", code="empty")
     sliced = {} if source.is_file() or len(channels) > 1 else sliced_scans(files)
@@ -57,7 +64,7 @@ def find_scans(source: Path, channels: Sequence[Channel]) -> tuple[Case, ...]:
     check_ids([*found, *sliced], file=source)
     whole = {id: Case(id=id, group=id, images={channels[0].name: slices}) for id, slices in sliced.items()}
     cases = {id: _case(id, sources, channels) for id, sources in found.items()} | whole
-    return tuple(cases[id] for id in sorted(cases))
+    return (*dicom, *(cases[id] for id in sorted(cases)))
 
 
 def _case(id: str, sources: dict[str, FileSource], channels: Sequence[Channel]) -> Case:

@@ -65,7 +65,7 @@ def test_volumes_come_back_on_their_grid(tmp_path: Path, name: str, suffix: str)
     assert GRID.difference(grid) is None
 
 
-@pytest.mark.parametrize("name", sorted({*outputs.FORMATS} - {"tif"}))
+@pytest.mark.parametrize("name", sorted({*outputs.FORMATS} - {"tif", *outputs.DICOM}))
 @pytest.mark.parametrize("make", [plain, overlapping])
 def test_a_second_run_finds_what_is_whole(tmp_path: Path, name: str, make: object) -> None:
     segmentation: Segmentation = make()  # type: ignore[operator]

@@ -9,14 +9,14 @@ from pathlib import Path
 
 from autoseg.images.files import NIFTI_SUFFIXES, PICTURE_SUFFIXES
 from autoseg.images.pictures import TIFF_SUFFIXES
-from autoseg.records.dataset import Case, SlicesSource
+from autoseg.records.dataset import Case, DicomSource, SlicesSource
 from autoseg.records.errors import UsageError
-from autoseg.stages.predicting.outputs import masks, nrrd, pictures, rle
+from autoseg.stages.predicting.outputs import dicom, masks, nrrd, pictures, rle
 from autoseg.stages.predicting.outputs.label_file import write_label_file
 from autoseg.stages.predicting.outputs.segmentation import Format, Segmentation
 from autoseg.stages.predicting.outputs.volumes import volume_format
 
-__all__ = ["FORMATS", "Format", "Segmentation", "check_format", "choose", "format_of", "write_label_file"]
+__all__ = ["DICOM", "FORMATS", "Format", "Segmentation", "check_format", "choose", "format_of", "write_label_file"]
 
 FORMATS: dict[str, Format] = {
     "nifti": volume_format(".nii.gz"),
@@ -26,7 +26,11 @@ FORMATS: dict[str, Format] = {
     "tif": pictures.TIF,
     "masks": Format(masks.write, masks.kept),
     "rle": Format(rle.write, rle.kept),
+    "dicom-seg": dicom.seg_format(binary=False),
+    "dicom-seg-binary": dicom.seg_format(binary=True),
+    "rtstruct": dicom.RTSTRUCT,
 }
+DICOM = ("dicom-seg", "dicom-seg-binary", "rtstruct")  # drawn on the images of a series, and on nothing else
 
 
 def check_format(name: str | None) -> None:
@@ -51,6 +55,8 @@ def format_of(scan: Case) -> str:
     suffix = Path(source.files()[0]).name.lower()
     if isinstance(source, SlicesSource):
         return "png"
+    if isinstance(source, DicomSource):
+        return "dicom-seg"
     if suffix.endswith(NIFTI_SUFFIXES):
         return "nifti"
     if suffix.endswith(TIFF_SUFFIXES):

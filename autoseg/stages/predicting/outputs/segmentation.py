@@ -24,6 +24,8 @@ class Segmentation:
         labels: What the values mean.
         about: Where it came from, for people.
         regions: Bit k of each voxel says whether it belongs to region k, unsigned (Z, Y, X); None without regions.
+        new_uids: Whether DICOM may be drawn on a copy of the images with new UIDs.
+        hide_patient_id: Whether DICOM carries a pseudonym in place of PatientID.
     """
 
     scan: Case
@@ -31,6 +33,8 @@ class Segmentation:
     labels: Labels
     about: str = ""
     regions: np.ndarray | None = None
+    new_uids: bool = False
+    hide_patient_id: bool = False
 
     def masks(self) -> Iterator[tuple[str, int, np.ndarray]]:
         """Yield name, the user's own value and bool (Z, Y, X) of each region, or of each structure without regions.
@@ -50,6 +54,10 @@ class Segmentation:
                 yield region.name, region.original, (self.regions >> place & 1).astype(np.bool_)
 
 
+def any_scan(scan: Case, new_uids: bool) -> None:
+    """Accept every scan."""
+
+
 @dataclass(frozen=True)
 class Format:
     """One way to write a prediction; `stem` is the path of the output folder and the scan's id, without a suffix.
@@ -57,10 +65,12 @@ class Format:
     Attributes:
         write: (segmentation, stem) -> the files that were written, each there whole or not at all.
         kept: (scan, labels, stem) -> the files of an earlier run, if all of them are there and whole; else none.
+        require: (scan, whether new UIDs may be made) -> raises a DataError where this scan cannot be written so.
     """
 
     write: Callable[[Segmentation, Path], list[Path]]
     kept: Callable[[Case, Labels, Path], list[Path]]
+    require: Callable[[Case, bool], None] = any_scan
 
 
 def with_suffix(stem: Path, suffix: str) -> Path:
