@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from autoseg.records.forecast import Forecast
     from autoseg.records.plan import Plan
     from autoseg.records.results import EnsembleChoice
-    from autoseg.stages.evaluating import CandidateTable, StructureSummary
+    from autoseg.stages.evaluating import CandidateTable, Scores, StructureSummary
 
 
 def plan(made: Plan) -> None:
@@ -75,24 +75,68 @@ def choice(chosen: EnsembleChoice, *, json: bool) -> None:
     console.line(f"chosen: {members}; pooled out-of-fold mean Dice {chosen.mean_dice:.4f}")
 
 
+def evaluation(found: Scores) -> None:
+    """Print the scores of every structure, of parts of the cases, and of lesions by where they lie."""
+    count = len(found.evaluation.scores)
+    scores(f"{count} cases, mean Dice {found.evaluation.mean_dice():.4f}", found.structures)
+    console.line(
+        f"success (Dice {found.success_dice:g} or more): {_share(found.success_fraction)} of the cases, "
+        "in every structure"
+    )
+    for part in found.parts:
+        scores(f"{part.attribute} {part.value}: {part.cases} cases", part.structures)
+    if found.places:
+        rows = [
+            (item.structure, item.place, item.lesions, _number(item.sensitivity, ".3f"), item.false_positives)
+            for item in found.places
+        ]
+        columns = ("structure", "place", "lesions", "sensitivity", "false positives")
+        console.table("lesions by their side of the scan's middle", columns, rows)
+
+
 def scores(title: str, summaries: Sequence[StructureSummary]) -> None:
-    """Print the scores of every structure; lesions where they were counted."""
-    lesions = any(item.lesion_f1_mean == item.lesion_f1_mean for item in summaries)
+    """Print the scores of every structure, the usual figures and those that were asked for."""
+    columns = [item for item in SCORE_COLUMNS if any(not math.isnan(getattr(row, item[1])) for row in summaries)]
     rows = [
         (
             item.structure,
             item.count,
-            f"{item.dice_mean:.3f}",
-            f"{item.hd95_mm_median:.2f}",
-            f"{item.surface_dice_mean:.3f}",
-            f"{item.assd_mm_median:.2f}",
-            f"{item.volume_difference_ml_mean:+.3f}",
-            *((f"{item.lesion_f1_mean:.3f}",) if lesions else ()),
+            item.failed,
+            _with_interval(item),
+            *(_number(getattr(item, name), form) for _, name, form in columns),
         )
         for item in summaries
     ]
-    columns = ("structure", "cases", "Dice", "HD95 mm", "surface Dice", "ASSD mm", "volume difference ml")
-    console.table(title, (*columns, "lesion F1") if lesions else columns, rows)
+    console.table(title, ("structure", "cases", "failed", "Dice (95 %)", *(head for head, _, _ in columns)), rows)
+
+
+# A heading, the field of StructureSummary, and its form; a column without any number is left out.
+SCORE_COLUMNS = (
+    ("success", "success_fraction", ".0%"),
+    ("HD95 mm", "hd95_mm_median", ".2f"),
+    ("surface Dice", "surface_dice_mean", ".3f"),
+    ("ASSD mm", "assd_mm_median", ".2f"),
+    ("precision", "precision_mean", ".3f"),
+    ("recall", "recall_mean", ".3f"),
+    ("volume difference ml", "volume_difference_ml_mean", "+.3f"),
+    ("slice Dice", "slice_dice_mean", ".3f"),
+    ("added path mm", "added_path_mm_mean", ".0f"),
+    ("GI-tract score", "gi_tract_score_mean", ".3f"),
+    ("lesion F1", "lesion_f1_mean", ".3f"),
+    ("sensitivity", "lesion_sensitivity", ".3f"),
+    ("below 10 mm", "small_lesion_sensitivity", ".3f"),
+    ("false positives a case", "false_positives_per_case", ".2f"),
+    ("panoptic quality", "panoptic_quality_mean", ".3f"),
+)
+
+
+def _with_interval(item: StructureSummary) -> str:
+    bounds = item.intervals.get("dice_mean")
+    return f"{item.dice_mean:.3f}" + (f" ({bounds[0]:.3f}-{bounds[1]:.3f})" if bounds else "")
+
+
+def _share(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.0%}"
 
 
 def candidates(found: CandidateTable, *, json: bool) -> None:

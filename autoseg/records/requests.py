@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
+
+from autoseg.records.metrics import DEFAULT_FAMILIES, Family
 
 
 @dataclass(frozen=True)
@@ -40,3 +43,24 @@ class PredictRequest:
     mirror: bool = True
     step_fraction: float = 0.5
     resume: bool = False
+
+
+@dataclass(frozen=True)
+class EvaluateRequest:
+    """What a user may say about an evaluation.
+
+    Attributes:
+        families: What is computed.
+        tolerances: A table of tolerances for the surface Dice; None: the usual ones.
+        by: Attributes of the cases, `lesion_count` or `lesion_place`, to show parts of the cases by.
+        success_dice: From which Dice on a case counts as a success.
+        output: CSV file for every score; lesions go beside it, into `<name>_lesions.csv`.
+        workers: Processes; None: as files and machine suit.
+    """
+
+    families: frozenset[Family] = DEFAULT_FAMILIES
+    tolerances: Path | None = None
+    by: tuple[str, ...] = ()
+    success_dice: float = 0.7
+    output: Path | None = None
+    workers: int | None = None

@@ -9,26 +9,51 @@ from autoseg.stages.evaluating.comparing import (
     read_candidates,
 )
 from autoseg.stages.evaluating.cross_validation import evaluate_folder, pool
+from autoseg.stages.evaluating.grouping import (
+    LESIONWISE,
+    GroupSummary,
+    PlaceSummary,
+    Scores,
+    by_attribute,
+    by_lesion_count,
+    by_lesion_place,
+    scores_of,
+    values_by,
+)
 from autoseg.stages.evaluating.scoring import missing, score
 from autoseg.stages.evaluating.statistics import Comparison, Interval, compare, interval
-from autoseg.stages.evaluating.tables import StructureSummary, summarise, write_scores
+from autoseg.stages.evaluating.summaries import StructureSummary, summarise
+from autoseg.stages.evaluating.tables import lesion_frame, write_scores, write_table
+from autoseg.stages.evaluating.tolerances import read_tolerances
 
 __all__ = [
+    "LESIONWISE",
     "CandidateRow",
     "CandidateTable",
     "Comparison",
+    "GroupSummary",
     "Interval",
+    "PlaceSummary",
+    "Scores",
     "StructureSummary",
     "TrainedCandidate",
+    "by_attribute",
+    "by_lesion_count",
+    "by_lesion_place",
     "compare",
     "compare_candidates",
     "evaluate_folder",
     "interval",
+    "lesion_frame",
     "missing",
     "patients_of",
     "pool",
     "read_candidates",
+    "read_tolerances",
     "score",
+    "scores_of",
     "summarise",
+    "values_by",
     "write_scores",
+    "write_table",
 ]

@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 from scipy.stats import wilcoxon
@@ -94,6 +96,49 @@ def mean_over_targets(means: np.ndarray) -> np.ndarray:
     there = np.isfinite(means)
     total, count = np.where(there, means, 0.0).sum(axis=-1), there.sum(axis=-1)
     return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+
+
+def bootstrap_interval(
+    values: np.ndarray,
+    patients: Sequence[str],
+    *,
+    key: str,
+    statistic: Literal["mean", "median"] = "mean",
+    seed: int = 0,
+) -> tuple[float, float] | None:
+    """Return the 95 % interval of a mean or median over cases, by drawing patients anew with all their cases.
+
+    Args:
+        values: Float64, one a case, without nan; infinite ones may take part in a median.
+        patients: The patient of each case.
+        key: What is asked, so that two questions do not share their luck.
+        statistic: What is computed of each resample.
+        seed: Of the resampling.
+
+    Returns:
+        2.5th and 97.5th percentile; None with fewer than five patients.
+    """
+    if len(set(patients)) < FEWEST_GROUPS:
+        return None
+    weights = _weights(tuple(patients), seed, key)
+    drawn = _weighted_medians(values, weights) if statistic == "median" else weights @ values / weights.sum(axis=1)
+    # Percentiles without interpolation: between a finite and an infinite value there is nothing.
+    low, high = np.percentile(drawn, (2.5, 97.5), method="nearest")
+    return float(low), float(high)
+
+
+@lru_cache(maxsize=4)  # the figures of a structure share their cases
+def _weights(patients: tuple[str, ...], seed: int, key: str) -> np.ndarray:
+    return resample_groups(patients, seed=seed, key=key)
+
+
+def _weighted_medians(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    # -> the median of each row's resample: the middle value, or the mean of the two middle ones
+    order = np.argsort(values)
+    reached = np.cumsum(weights[:, order], axis=1)
+    half = reached[:, -1:] / 2
+    lower, upper = np.argmax(reached >= half, axis=1), np.argmax(reached > half, axis=1)
+    return (values[order][lower] + values[order][upper]) / 2
 
 
 def interval(evaluation: Evaluation, groups: Mapping[str, str], *, seed: int = 0) -> Interval:
