@@ -1,12 +1,12 @@
 """Scores: a prediction against its truth, the folds of a candidate together, tables and intervals."""
 
+from autoseg.stages.evaluating.candidates import TrainedCandidate, read_candidates
 from autoseg.stages.evaluating.comparing import (
     CandidateRow,
+    CandidateStructure,
     CandidateTable,
-    TrainedCandidate,
     compare_candidates,
     patients_of,
-    read_candidates,
 )
 from autoseg.stages.evaluating.cross_validation import evaluate_folder, pool
 from autoseg.stages.evaluating.grouping import (
@@ -20,8 +20,10 @@ from autoseg.stages.evaluating.grouping import (
     scores_of,
     values_by,
 )
+from autoseg.stages.evaluating.paired_tests import Comparison, compare, smallest_difference
+from autoseg.stages.evaluating.ranking import RankedModel, Ranking
 from autoseg.stages.evaluating.scoring import missing, score
-from autoseg.stages.evaluating.statistics import Comparison, Interval, compare, interval
+from autoseg.stages.evaluating.statistics import Interval, interval
 from autoseg.stages.evaluating.summaries import StructureSummary, summarise
 from autoseg.stages.evaluating.tables import lesion_frame, write_scores, write_table
 from autoseg.stages.evaluating.tolerances import read_tolerances
@@ -29,11 +31,14 @@ from autoseg.stages.evaluating.tolerances import read_tolerances
 __all__ = [
     "LESIONWISE",
     "CandidateRow",
+    "CandidateStructure",
     "CandidateTable",
     "Comparison",
     "GroupSummary",
     "Interval",
     "PlaceSummary",
+    "RankedModel",
+    "Ranking",
     "Scores",
     "StructureSummary",
     "TrainedCandidate",
@@ -52,6 +57,7 @@ __all__ = [
     "read_tolerances",
     "score",
     "scores_of",
+    "smallest_difference",
     "summarise",
     "values_by",
     "write_scores",

@@ -1,4 +1,4 @@
-"""How sure a mean over cases is: patients are drawn anew, and two evaluations are compared case by case.
+"""How sure a mean over cases is: patients are drawn anew.
 
 The mean that everything here speaks of is `Evaluation.mean_dice`: over structures, of the mean over cases, nan left
 out. Patients (groups) are drawn rather than cases, because two scans of one patient are no two witnesses.
@@ -13,9 +13,7 @@ from functools import lru_cache
 from typing import Literal
 
 import numpy as np
-from scipy.stats import wilcoxon
 
-from autoseg.records.errors import DataError
 from autoseg.records.record import Record
 from autoseg.records.results import Evaluation
 
@@ -37,21 +35,6 @@ class Interval(Record):
     mean: float
     high: float
     groups: int
-
-
-class Comparison(Record):
-    """One structure in two evaluations of the same cases.
-
-    Attributes:
-        cases: Cases that have something to score in both.
-        median_gain: Median over cases of second minus first, Dice.
-        p_value: Of Wilcoxon's signed-rank test, two-sided; 1 when no case differs, nan without cases.
-    """
-
-    structure: str
-    cases: int
-    median_gain: float
-    p_value: float
 
 
 def resample_groups(groups: Sequence[str], *, seed: int, key: str, count: int = RESAMPLES) -> np.ndarray:
@@ -159,37 +142,6 @@ def interval(evaluation: Evaluation, groups: Mapping[str, str], *, seed: int = 0
         if means.size:
             low, high = (float(value) for value in np.percentile(means, (2.5, 97.5)))
     return Interval(low=low, mean=evaluation.mean_dice(), high=high, groups=count)
-
-
-def compare(first: Evaluation, second: Evaluation) -> list[Comparison]:
-    """Return, structure by structure, whether the second evaluation differs from the first beyond chance.
-
-    Raises:
-        DataError: The two do not score the same cases and structures.
-
-    Source:
-        Wilcoxon 1945, signed ranks of the paired differences (scipy.stats.wilcoxon); cases without a difference
-        are left out.
-    """
-    before, names = dice_table(first)
-    after, others = dice_table(second)
-    if names != others or {s.case for s in first.scores} != {s.case for s in second.scores}:
-        raise DataError(
-            f"{', '.join(first.members)} and {', '.join(second.members)} do not score the same cases and structures",
-            fix="Compare evaluations of one data set on the same cases.",
-            code="not_paired",
-        )
-    where = {score.case: row for row, score in enumerate(second.scores)}
-    gains = after[[where[score.case] for score in first.scores]] - before
-    return [_comparison(name, gains[:, column]) for column, name in enumerate(names)]
-
-
-def _comparison(name: str, gains: np.ndarray) -> Comparison:
-    gains = gains[np.isfinite(gains)]
-    if not gains.size:
-        return Comparison(structure=name, cases=0, median_gain=math.nan, p_value=math.nan)
-    p_value = float(wilcoxon(gains[gains != 0]).pvalue) if gains.any() else 1.0
-    return Comparison(structure=name, cases=gains.size, median_gain=float(np.median(gains)), p_value=p_value)
 
 
 def dice_table(evaluation: Evaluation) -> tuple[np.ndarray, tuple[str, ...]]:
