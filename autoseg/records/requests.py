@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -64,3 +65,18 @@ class EvaluateRequest:
     success_dice: float = 0.7
     output: Path | None = None
     workers: int | None = None
+
+
+@dataclass(frozen=True)
+class FrocRequest:
+    """What a user may say about a free-response curve.
+
+    Attributes:
+        model: `ModelId.candidate()`; None: the chosen ensemble, or the only candidate.
+        structures: Names; empty: all.
+        most_false_positives: What the operating point must stay within, a case; infinite: the greatest F1.
+    """
+
+    model: str | None = None
+    structures: tuple[str, ...] = ()
+    most_false_positives: float = math.inf

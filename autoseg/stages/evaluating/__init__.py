@@ -9,6 +9,7 @@ from autoseg.stages.evaluating.comparing import (
     patients_of,
 )
 from autoseg.stages.evaluating.cross_validation import evaluate_folder, pool
+from autoseg.stages.evaluating.froc import Froc, FrocPoint, HeldOutLesions, count_at_thresholds, froc
 from autoseg.stages.evaluating.grouping import (
     LESIONWISE,
     GroupSummary,
@@ -25,7 +26,7 @@ from autoseg.stages.evaluating.ranking import RankedModel, Ranking
 from autoseg.stages.evaluating.scoring import missing, score
 from autoseg.stages.evaluating.statistics import Interval, interval
 from autoseg.stages.evaluating.summaries import StructureSummary, summarise
-from autoseg.stages.evaluating.tables import lesion_frame, write_scores, write_table
+from autoseg.stages.evaluating.tables import comparison_frames, lesion_frame, write_scores, write_table
 from autoseg.stages.evaluating.tolerances import read_tolerances
 
 __all__ = [
@@ -34,7 +35,10 @@ __all__ = [
     "CandidateStructure",
     "CandidateTable",
     "Comparison",
+    "Froc",
+    "FrocPoint",
     "GroupSummary",
+    "HeldOutLesions",
     "Interval",
     "PlaceSummary",
     "RankedModel",
@@ -47,7 +51,10 @@ __all__ = [
     "by_lesion_place",
     "compare",
     "compare_candidates",
+    "comparison_frames",
+    "count_at_thresholds",
     "evaluate_folder",
+    "froc",
     "interval",
     "lesion_frame",
     "missing",

@@ -1,13 +1,16 @@
-"""Scores as tables: a row a case and structure, and a row a lesion."""
+"""Scores as tables: a row a case and structure, a row a lesion, a row a candidate."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from autoseg.records.metrics import NAMES
 from autoseg.records.results import Evaluation
+from autoseg.stages.evaluating.comparing import CandidateRow, CandidateStructure, CandidateTable
+from autoseg.stages.evaluating.ranking import RankedModel, Ranking
 from autoseg.workspace import writing
 
 COLUMNS = ("case", "missing", "structure", *NAMES)
@@ -52,3 +55,35 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
     """
     with writing(path) as temporary:
         table.to_csv(temporary, index=False, float_format="%.6g", na_rep="nan", lineterminator="\n")
+
+
+def comparison_frames(found: CandidateTable) -> dict[str, pd.DataFrame]:
+    """Return a comparison as tables: "" the candidates, "_structures" the same by structure, "_ranks" the rankings.
+
+    An interval becomes two columns, `<figure>_low` and `<figure>_high`; columns do not depend on what was found.
+    """
+    ranks = [
+        {"metric": ranking.metric, "scheme": ranking.scheme, "model": model.name, "rank": model.rank}
+        | {"value": model.value, "agreement": ranking.agreement}
+        | {f"rank_{place}_share": share for place, share in enumerate(_shares(model, ranking), start=1)}
+        for ranking in found.rankings
+        for model in ranking.models
+    ]
+    everywhere = ("dice", "hd95_mm", "surface_dice", "gain")
+    return {
+        "": pd.DataFrame([_flat(row, (*everywhere, "precision", "recall")) for row in found.rows]),
+        "_structures": pd.DataFrame([_flat(row, everywhere) for row in found.structures]),
+        "_ranks": pd.DataFrame(ranks),
+    }
+
+
+def _shares(model: RankedModel, ranking: Ranking) -> Sequence[float]:
+    return model.shares or [float("nan")] * len(ranking.models)
+
+
+def _flat(row: CandidateRow | CandidateStructure, bounded: Sequence[str]) -> dict[str, object]:
+    content = row.model_dump(exclude={"intervals"})
+    for figure in bounded:
+        low, high = row.intervals.get(figure, (float("nan"), float("nan")))
+        content |= {f"{figure}_low": low, f"{figure}_high": high}
+    return content
