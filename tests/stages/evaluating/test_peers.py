@@ -65,7 +65,7 @@ def test_masks_made_by_hand_and_by_chance(tmp_path: Path):
         noise = rng.random((2, 2, 9, 8, 10))
         maps = [np.where(pair[0] > 0.6, 1, np.where(pair[1] > 0.6, 2, 0)) for pair in noise]
         write(tmp_path, f"noise_{number}", *maps, mm=(0.7, 1.2, 3.0))
-    check(*compared(tmp_path), voxel_mm=17.0)
+    check(*compared(tmp_path), voxel_mm=3.0)
 
 
 @pytest.mark.peer
