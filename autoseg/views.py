@@ -77,8 +77,9 @@ def choice(chosen: EnsembleChoice, *, json: bool) -> None:
 
 def evaluation(found: Scores) -> None:
     """Print the scores of every structure, of parts of the cases, and of lesions by where they lie."""
-    count = len(found.evaluation.scores)
-    scores(f"{count} cases, mean Dice {found.evaluation.mean_dice():.4f}", found.structures)
+    mean = found.mean_dice
+    sure = "" if math.isnan(mean.low) else f" ({mean.low:.4f} to {mean.high:.4f} over {mean.groups} patients)"
+    scores(f"{len(found.evaluation.scores)} cases, mean Dice {mean.mean:.4f}{sure}", found.structures)
     console.line(
         f"success (Dice {found.success_dice:g} or more): {_share(found.success_fraction)} of the cases, "
         "in every structure"

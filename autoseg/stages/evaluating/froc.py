@@ -13,8 +13,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.ndimage import find_objects
 
 from autoseg.images.measures.lesions import lesions
+from autoseg.images.measures.overlap import check_shapes
 from autoseg.records.errors import UsageError
 from autoseg.records.geometry import Triple
 from autoseg.records.record import Record
@@ -104,6 +106,9 @@ def count_at_thresholds(
     Raises:
         DataError: The shapes differ.
     """
+    check_shapes(truth, probability)
+    box = _box(truth | (probability >= THRESHOLDS[0]))
+    truth, probability = truth[box], probability[box]
     rows = [
         lesions(
             truth, probability >= threshold, spacing_mm=spacing_mm, least_overlap_fraction=least_overlap_fraction
@@ -157,6 +162,12 @@ def froc(structure: str, cases: Iterable[HeldOutLesions], *, most_false_positive
         honest=honest,
         most_false_positives=most_false_positives,
     )
+
+
+def _box(mask: np.ndarray) -> tuple[slice, ...]:
+    # -> the rows and columns where there is anything; all slices, or one of a volume would pass for a plane
+    found = find_objects(mask.astype(np.uint8))
+    return (slice(None), *found[0][1:]) if found else (slice(None), slice(0, 1), slice(0, 1))
 
 
 def _check(structure: str, cases: Sequence[HeldOutLesions], folds: Sequence[str]) -> None:

@@ -9,6 +9,7 @@ from autoseg.records.dataset import Dataset
 from autoseg.records.errors import UsageError
 from autoseg.records.record import Record
 from autoseg.records.results import CaseScore, Evaluation, StructureScore
+from autoseg.stages.evaluating.statistics import Interval, interval
 from autoseg.stages.evaluating.summaries import SUCCESS_DICE, StructureSummary, success_of_cases, summarise
 
 LESION_COUNT, LESION_PLACE = "lesion_count", "lesion_place"
@@ -55,6 +56,7 @@ class Scores(Record):
 
     Attributes:
         evaluation: Every score.
+        mean_dice: Over structures, of the mean over cases, with its interval over patients.
         structures: Over all cases.
         success_fraction: Share of the cases in which every structure reaches `success_dice`.
         parts: Over parts of the cases, as asked for.
@@ -62,6 +64,7 @@ class Scores(Record):
     """
 
     evaluation: Evaluation
+    mean_dice: Interval
     structures: tuple[StructureSummary, ...]
     success_dice: float
     success_fraction: float
@@ -92,6 +95,7 @@ def scores_of(
             found += by_attribute(evaluation, name, values, groups, success_dice=success_dice)
     return Scores(
         evaluation=evaluation,
+        mean_dice=interval(evaluation, groups),
         structures=tuple(summarise(evaluation, groups, success_dice=success_dice)),
         success_dice=success_dice,
         success_fraction=success_of_cases(evaluation, success_dice),

@@ -110,6 +110,29 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
+def bootstrap_ratio(
+    parts: np.ndarray, wholes: np.ndarray, patients: Sequence[str], *, key: str, seed: int = 0
+) -> tuple[float, float] | None:
+    """Return the 95 % interval of sum(parts) / sum(wholes), such as found lesions of all lesions.
+
+    Args:
+        parts, wholes: Float64, one a case.
+        patients: The patient of each case.
+        key: What is asked, so that two questions do not share their luck.
+        seed: Of the resampling.
+
+    Returns:
+        2.5th and 97.5th percentile over those resamples that have a whole; None with fewer than five patients, or
+        without any whole.
+    """
+    if len(set(patients)) < FEWEST_GROUPS or not wholes.any():
+        return None
+    weights = _weights(tuple(patients), seed, key)
+    part, whole = weights @ parts, weights @ wholes
+    low, high = np.percentile(part[whole > 0] / whole[whole > 0], (2.5, 97.5), method="nearest")
+    return float(low), float(high)
+
+
 @lru_cache(maxsize=4)  # the figures of a structure share their cases
 def _weights(patients: tuple[str, ...], seed: int, key: str) -> np.ndarray:
     return resample_groups(patients, seed=seed, key=key)

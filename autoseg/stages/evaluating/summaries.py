@@ -15,7 +15,7 @@ import pandas as pd
 
 from autoseg.records.record import Record
 from autoseg.records.results import Evaluation
-from autoseg.stages.evaluating.statistics import bootstrap_interval
+from autoseg.stages.evaluating.statistics import bootstrap_interval, bootstrap_ratio
 from autoseg.stages.evaluating.tables import frame
 
 SUCCESS_DICE = 0.7
@@ -141,10 +141,25 @@ def _summary(name: str, rows: pd.DataFrame, success_dice: float) -> StructureSum
         dice_std=float(scored["dice"].std()),
         success_dice=success_dice,
         success_fraction=float((scored["dice"] >= success_dice).mean()) if len(scored) else NAN,
-        intervals=intervals,
+        intervals=intervals | _further_intervals(rows, scored["dice"] >= success_dice, scored["patient"]),
         **figures,
         **_lesions(rows),
     )
+
+
+def _further_intervals(rows: pd.DataFrame, success: pd.Series, patients: pd.Series) -> dict[str, tuple[float, float]]:
+    # -> the intervals of the figures that are no means over scored cases of a column
+    found = {"success_fraction": bootstrap_interval(success.to_numpy(float), list(patients), key="summary")}
+    counted = rows[rows["lesions"].notna()]
+    everyone = list(counted["patient"])
+    spurious, hits = counted["lesion_false_positives"].to_numpy(float), counted["lesions_found"].to_numpy(float)
+    found["false_positives_per_case"] = bootstrap_interval(spurious, everyone, key="summary")
+    for name, wholes in (
+        ("lesion_sensitivity", counted["lesions"].to_numpy(float)),
+        ("lesion_precision", hits + spurious),
+    ):
+        found[name] = bootstrap_ratio(hits, wholes, everyone, key="summary")
+    return {name: bounds for name, bounds in found.items() if bounds is not None}
 
 
 def _interval(

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from autoseg.records.errors import UsageError
+from autoseg.records.errors import DataError, UsageError
 from autoseg.stages.evaluating.froc import THRESHOLDS, Froc, HeldOutLesions, count_at_thresholds, froc
 
 
@@ -20,6 +20,21 @@ def test_lesions_fall_away_one_by_one_as_the_threshold_rises():
     assert found.lesions == 2
     assert found.found[[at(0.05), at(0.3), at(0.35), at(0.9), at(0.95)]].tolist() == [2, 2, 1, 1, 0]
     assert found.false_positives[[at(0.05), at(0.6), at(0.65)]].tolist() == [1, 1, 0]
+
+
+def test_a_lesion_in_one_slice_of_a_volume_stays_in_space():
+    truth = np.zeros((5, 9, 9), bool)
+    truth[4, 2:5, 2:5] = True
+    found = count_at_thresholds("a", truth, 0.7 * truth, fold="0", spacing_mm=(1, 1, 1))
+    assert (found.lesions, found.found[at(0.7)], found.found[at(0.75)]) == (1, 1, 0)
+    with pytest.raises(DataError, match="Bring both onto one grid"):
+        count_at_thresholds("a", truth, np.ones((1, 9, 9)), fold="0", spacing_mm=(1, 1, 1))
+
+
+def test_a_case_without_anything_counts_nothing():
+    empty = np.zeros((3, 4, 4))
+    found = count_at_thresholds("a", empty > 0, empty, fold="0", spacing_mm=(1, 1, 1))
+    assert (found.lesions, found.found.sum(), found.false_positives.sum()) == (0, 0, 0)
 
 
 def case(name: str, fold: str, lesions: int, *, low: tuple[int, int], high: tuple[int, int]) -> HeldOutLesions:

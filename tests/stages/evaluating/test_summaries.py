@@ -9,7 +9,7 @@ from autoseg.records.labels import Labels, Structure
 from autoseg.records.metrics import usual_tolerance_mm
 from autoseg.records.results import CaseScore, Evaluation, LesionDetail, LesionScore
 from autoseg.stages.evaluating import by_attribute, by_lesion_count, by_lesion_place, scores_of, summarise, values_by
-from autoseg.stages.evaluating.statistics import _weighted_medians, bootstrap_interval
+from autoseg.stages.evaluating.statistics import _weighted_medians, bootstrap_interval, bootstrap_ratio
 from autoseg.stages.evaluating.tolerances import check_tolerances, read_tolerances
 from tests.stages.evaluating.test_tables import structure
 
@@ -81,6 +81,18 @@ def test_lesions_are_pooled_over_cases():
     assert (row.small_lesion_sensitivity, row.large_lesion_sensitivity) == (0.5, 7 / 8)
     assert row.lesion_precision == pytest.approx(8 / 14)
     assert row.false_positives_per_case == 2
+    assert row.intervals == {}  # three patients
+    five = summarise(evaluation([0.5] * 5, [*counted, lesioned(1, 1, 0), lesioned(1, 1, 1)]))[0]
+    assert set(five.intervals) >= {"lesion_sensitivity", "lesion_precision", "false_positives_per_case"}
+    low, high = five.intervals["lesion_sensitivity"]
+    assert 0.5 <= low < five.lesion_sensitivity < high <= 1
+
+
+def test_the_interval_of_a_ratio_is_that_of_equal_cases():
+    parts, patients = np.array([1.0, 0.0, 1.0, 1.0, 0.0, 1.0]), list("abcdef")
+    assert bootstrap_ratio(parts, np.ones(6), patients, key="x") == bootstrap_interval(parts, patients, key="x")
+    assert bootstrap_ratio(np.zeros(6), np.zeros(6), patients, key="x") is None
+    assert bootstrap_ratio(parts[:4], np.ones(4), patients[:4], key="x") is None
 
 
 def test_success_of_structures_and_of_cases():
