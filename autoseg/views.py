@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from autoseg.stages.evaluating import CandidateTable, Froc, Scores, StructureSummary
 
 
+MOST_ROWS = 60  # of a table that is not what was asked for first
+
+
 def plan(made: Plan) -> None:
     """Print a table of a plan's configurations."""
     shares = {entry.configuration: entry.share for entry in made.lineup}
@@ -158,22 +161,15 @@ def candidates(found: CandidateTable, *, json: bool) -> None:
             f"{item.parameters / 1e6:.1f}",
             f"{item.memory_gb:.2f}",
             f"{item.training_hours:.2f}",
-            _bounded(item.gain, item.intervals.get("gain"), "+.4f") if number else "best",
-            _number(item.smallest_difference, ".4f"),
-            _number(item.p_value, ".3g"),
         )
-        for number, item in enumerate(found.rows)
+        for item in found.rows
     ]
     scored = ("Dice (95 %)", "HD95 mm", "surface Dice", "precision", "recall")
     cost = ("parameters M", "memory GB", "hours")
     folds = f"{'fold' if len(found.folds) == 1 else 'folds'} {', '.join(found.folds)}"
     title = f"{folds}: {found.cases} held-out cases of {found.patients} patients"
-    console.table(title, ("model", *scored, *cost, "to the best (95 %)", "could show", "p"), rows)
-    console.line(
-        "Dice: mean over patients, with its bootstrap interval. could show: the smallest true difference that so many "
-        "patients show four times in five (paired, 5 %). p: Wilcoxon's signed ranks against the best, patient by "
-        "patient, with Holm's correction."
-    )
+    console.table(title, ("model", *scored, *cost), rows)
+    _against_best(found)
     _structures(found)
     _rankings(found)
     for note in found.notes:
@@ -206,7 +202,28 @@ def curves(found: Sequence[Froc], *, json: bool) -> None:
         )
 
 
+def _against_best(found: CandidateTable) -> None:
+    rows = [
+        (
+            item.name,
+            _bounded(item.gain, item.intervals.get("gain"), "+.4f"),
+            _number(item.smallest_difference, ".4f"),
+            _number(item.p_value, ".3g"),
+        )
+        for item in found.rows[1:]
+    ]
+    columns = ("model", "Dice to the best (95 %)", "could show", "p")
+    console.table(f"against the best, {found.rows[0].name}, patient by patient", columns, rows)
+    console.line(
+        "could show: the smallest true difference that so many patients show four times in five (paired, 5 %). "
+        "p: Wilcoxon's signed ranks with Holm's correction."
+    )
+
+
 def _structures(found: CandidateTable) -> None:
+    if len(found.structures) > MOST_ROWS:
+        console.line(f"structure by structure: {len(found.structures)} rows, with --csv or --json")
+        return
     rows = [
         (
             item.structure,
