@@ -490,6 +490,20 @@ class TestEvaluate:
         assert "\x1b" not in outcome.said
         assert "no prediction for c?[31m<script>" in outcome.err
 
+    @pytest.mark.parametrize("content", [{"labels": {"stem": 2, "eye": 1}}, {"labels": {"0": "air", "2": "stem"}}])
+    def test_structures_that_are_called_otherwise(self, pair: tuple[Path, Path], content: dict[str, object]) -> None:
+        (pair[0] / "dataset.json").write_text(json.dumps(content))
+        assert "2 cases" in done("evaluate", "-p", pair[0], "-t", pair[1]).out
+        (pair[1] / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "eye": 1, "tumour": 2}}))
+        message = refused("evaluate", "-p", pair[0], "-t", pair[1], code=3)
+        assert "calls the value 2 'stem', but the truth calls it 'tumour'" in message
+
+    @pytest.mark.parametrize("text", ["", "[1]", '{"labels": [1]}', '{"labels": {"whole": [1, 2]}}', "[" * 100000])
+    def test_a_description_that_says_nothing_about_names(self, pair: tuple[Path, Path], text: str) -> None:
+        for folder in pair:
+            (folder / "dataset.json").write_text(text)
+        assert "2 cases" in done("evaluate", "-p", pair[0], "-t", pair[1]).out
+
     def test_two_processes_say_the_same(self, pair: tuple[Path, Path]) -> None:
         words = ("evaluate", "-p", pair[0], "-t", pair[1], "--json", "--metrics", "all", "--workers")
         assert done(*words, 2).out == done(*words, 1).out

@@ -15,6 +15,7 @@ from autoseg.records.labels import Labels, Structure
 from autoseg.records.metrics import Scoring
 from autoseg.records.results import CaseScore, Evaluation
 from autoseg.records.volumes import LabelMap
+from autoseg.stages.evaluating.names import check_names
 from autoseg.stages.evaluating.scoring import USUAL, missing, score
 from autoseg.stages.evaluating.tolerances import check_tolerances
 
@@ -72,10 +73,12 @@ def evaluate_folder(
 
     Raises:
         UsageError: A folder is missing or holds no label file.
-        DataError: A file is damaged, a value has no name in `labels`, or the geometry of a pair differs.
+        DataError: A file is damaged, a value has no name in `labels`, the two folders name a value differently, or the
+            geometry of a pair differs.
         CasesFailed: That holds for several cases; all of them are named, and none is scored.
     """
     asked, there = _label_files(truths), _label_files(predictions)
+    check_names(predictions, truths, labels)
     _tell_unpaired(predictions, asked, there)
     meaning = labels or _labels_found(list(asked.values()))
     check_tolerances(scoring.tolerances_mm, meaning)
