@@ -20,6 +20,9 @@ from autoseg.stages.evaluating.paired_tests import by_patient, holm, signed_rank
 from autoseg.stages.evaluating.ranking import SCHEMES, Ranking, rank
 from autoseg.stages.evaluating.statistics import bootstrap_interval
 
+# One for all figures: they are read side by side, so they share their resamples.
+KEY = "candidates compared"
+
 
 class CandidateRow(Record):
     """One candidate in the table, over the cases that all of them were judged on.
@@ -98,9 +101,7 @@ def patients_of(dataset: Dataset) -> dict[str, str]:
     return {case.id: case.group for case in dataset.cases}
 
 
-def compare_candidates(
-    candidates: Sequence[TrainedCandidate], groups: Mapping[str, str], *, seed: int = 0
-) -> CandidateTable:
+def compare_candidates(candidates: Sequence[TrainedCandidate], groups: Mapping[str, str]) -> CandidateTable:
     """Return the candidates side by side, on the folds that they share.
 
     Where no fold is shared by all, those that share one with the most widely trained are compared and the others are
@@ -109,7 +110,6 @@ def compare_candidates(
     Args:
         candidates: Two or more.
         groups: Case -> patient; a case that is not named is a patient of its own.
-        seed: Of the resampling.
 
     Raises:
         UsageError: There are fewer than two candidates, or no two of them share a fold.
@@ -125,7 +125,7 @@ def compare_candidates(
     tables = {name: [by_case[case] for case in cases] for name, by_case in scores.items()}
     dice = {name: _case_means(table, "dice") for name, table in tables.items()}
     order = sorted(shared, key=lambda item: -np.nan_to_num(_mean(by_patient(dice[item.name], patients)), nan=-1.0))
-    against = _against_best({item.name: dice[item.name] for item in order}, patients, seed)
+    against = _against_best({item.name: dice[item.name] for item in order}, patients)
     rows = [_row(item, tables[item.name], patients, folds=folds, against=against[item.name]) for item in order]
     ordered = {item.name: tables[item.name] for item in order}
     return CandidateTable(
@@ -134,8 +134,8 @@ def compare_candidates(
         patients=len(set(patients)),
         rows=tuple(rows),
         notes=tuple(notes_on(candidates, shared, folds)),
-        structures=_structures(ordered, patients, seed),
-        rankings=_rankings(ordered, patients, seed),
+        structures=_structures(ordered, patients),
+        rankings=_rankings(ordered, patients),
     )
 
 
@@ -148,7 +148,7 @@ class _Against(NamedTuple):
     interval: tuple[float, float] | None
 
 
-def _against_best(dice: Mapping[str, np.ndarray], patients: Sequence[str], seed: int) -> dict[str, _Against]:
+def _against_best(dice: Mapping[str, np.ndarray], patients: Sequence[str]) -> dict[str, _Against]:
     # `dice`: candidate -> one figure a case, the best candidate first
     best = next(iter(dice))
     gains = {name: by_patient(values - dice[best], patients) for name, values in dice.items() if name != best}
@@ -156,19 +156,18 @@ def _against_best(dice: Mapping[str, np.ndarray], patients: Sequence[str], seed:
     found = {best: _Against(0.0, math.nan, math.nan, None)}
     for (name, gain), p_value in zip(gains.items(), p_values, strict=True):
         everyone = [str(i) for i in range(gain.size)]
-        bounds = bootstrap_interval(gain, everyone, key="candidates compared", seed=seed)
+        bounds = bootstrap_interval(gain, everyone, key=KEY)
         found[name] = _Against(_mean(gain), smallest_difference(gain), p_value, bounds)
     return found
 
 
-def _structures(
-    tables: Mapping[str, Sequence[CaseScore]], patients: Sequence[str], seed: int
-) -> tuple[CandidateStructure, ...]:
+def _structures(tables: Mapping[str, Sequence[CaseScore]], patients: Sequence[str]) -> tuple[CandidateStructure, ...]:
     names = dict.fromkeys(item.structure for table in tables.values() for score in table for item in score.structures)
+    split = {name: _split(table, tuple(names)) for name, table in tables.items()}
     rows = []
     for structure in names:
-        parts = {name: [_only(score, structure) for score in table] for name, table in tables.items()}
-        against = _against_best({name: _case_means(part, "dice") for name, part in parts.items()}, patients, seed)
+        parts = {name: by_structure[structure] for name, by_structure in split.items()}
+        against = _against_best({name: _case_means(part, "dice") for name, part in parts.items()}, patients)
         for name, part in parts.items():
             figures, intervals = _figures(part, patients, ("dice", "surface_dice"), against[name])
             rows.append(
@@ -185,14 +184,14 @@ def _structures(
     return tuple(rows)
 
 
-def _rankings(tables: Mapping[str, Sequence[CaseScore]], patients: Sequence[str], seed: int) -> tuple[Ranking, ...]:
+def _rankings(tables: Mapping[str, Sequence[CaseScore]], patients: Sequence[str]) -> tuple[Ranking, ...]:
     everyone = list(tables.values())
     names = list(dict.fromkeys(item.structure for table in everyone for score in table for item in score.structures))
     found = []
     for metric in ("dice", "surface_dice"):
         figures = np.stack([_figure_table(table, names, metric) for table in everyone])
         for scheme in SCHEMES:
-            found.append(rank(figures, list(tables), patients, metric=metric, scheme=scheme, seed=seed))
+            found.append(rank(figures, list(tables), patients, metric=metric, scheme=scheme))
     return tuple(found)
 
 
@@ -202,9 +201,16 @@ def _figure_table(scores: Sequence[CaseScore], names: Sequence[str], figure: str
     return np.array([[row.get(name, math.nan) for name in names] for row in rows])
 
 
-def _only(score: CaseScore, structure: str) -> CaseScore:
-    kept = tuple(item for item in score.structures if item.structure == structure)
-    return score.model_copy(update={"structures": kept})
+def _split(scores: Sequence[CaseScore], names: Sequence[str]) -> dict[str, list[CaseScore]]:
+    # -> structure -> the scores with that structure alone, case by case
+    own = [{item.structure: item for item in score.structures} for score in scores]
+    return {
+        name: [
+            score.model_copy(update={"structures": (items[name],) if name in items else ()})
+            for score, items in zip(scores, own, strict=True)
+        ]
+        for name in names
+    }
 
 
 def _scores(candidate: TrainedCandidate, folds: Sequence[str]) -> dict[str, CaseScore]:
@@ -242,7 +248,7 @@ def _figures(
     for name in means:
         of_patients = by_patient(_case_means(scores, name), patients)
         figures[name] = _mean(of_patients)
-        bounds[name] = bootstrap_interval(of_patients, [str(i) for i in range(of_patients.size)], key=name)
+        bounds[name] = bootstrap_interval(of_patients, [str(i) for i in range(of_patients.size)], key=KEY)
     pairs = [
         (item.hd95_mm, patient)
         for score, patient in zip(scores, patients, strict=True)
@@ -251,7 +257,7 @@ def _figures(
     ]
     distances = np.array([distance for distance, _ in pairs])
     figures["hd95_mm"] = float(np.median(distances)) if pairs else math.nan
-    bounds["hd95_mm"] = bootstrap_interval(distances, [who for _, who in pairs], key="hd95_mm", statistic="median")
+    bounds["hd95_mm"] = bootstrap_interval(distances, [who for _, who in pairs], key=KEY, statistic="median")
     return figures, {name: interval for name, interval in bounds.items() if interval is not None}
 
 

@@ -18,6 +18,7 @@ from autoseg.records.record import Record
 from autoseg.records.results import Evaluation
 
 RESAMPLES = 1000
+MEDIAN_CELLS = 500_000  # cases x resamples that are sorted at a time
 
 # With fewer patients than five, all of them gaining happens by chance more often than one time in twenty.
 FEWEST_GROUPS = 5
@@ -101,10 +102,15 @@ def bootstrap_interval(
     Returns:
         2.5th and 97.5th percentile; None with fewer than five patients.
     """
-    if len(set(patients)) < FEWEST_GROUPS:
+    names, of_case = np.unique(np.asarray(patients, dtype=object), return_inverse=True)
+    if len(names) < FEWEST_GROUPS:
         return None
-    weights = _weights(tuple(patients), seed, key)
-    drawn = _weighted_medians(values, weights) if statistic == "median" else weights @ values / weights.sum(axis=1)
+    draws = _draws(tuple(names), seed, key)
+    if statistic == "median":
+        parts = np.array_split(draws, max(1, values.size * len(draws) // MEDIAN_CELLS))
+        drawn = np.concatenate([_weighted_medians(values, part[:, of_case]) for part in parts])
+    else:
+        drawn = draws @ np.bincount(of_case, values) / (draws @ np.bincount(of_case))
     # Percentiles without interpolation: between a finite and an infinite value there is nothing.
     low, high = np.percentile(drawn, (2.5, 97.5), method="nearest")
     return float(low), float(high)
@@ -125,16 +131,18 @@ def bootstrap_ratio(
         2.5th and 97.5th percentile over those resamples that have a whole; None with fewer than five patients, or
         without any whole.
     """
-    if len(set(patients)) < FEWEST_GROUPS or not wholes.any():
+    names, of_case = np.unique(np.asarray(patients, dtype=object), return_inverse=True)
+    if len(names) < FEWEST_GROUPS or not wholes.any():
         return None
-    weights = _weights(tuple(patients), seed, key)
-    part, whole = weights @ parts, weights @ wholes
+    draws = _draws(tuple(names), seed, key)
+    part, whole = draws @ np.bincount(of_case, parts), draws @ np.bincount(of_case, wholes)
     low, high = np.percentile(part[whole > 0] / whole[whole > 0], (2.5, 97.5), method="nearest")
     return float(low), float(high)
 
 
-@lru_cache(maxsize=4)  # the figures of a structure share their cases
-def _weights(patients: tuple[str, ...], seed: int, key: str) -> np.ndarray:
+@lru_cache(maxsize=8)  # the figures of a structure share their patients
+def _draws(patients: tuple[str, ...], seed: int, key: str) -> np.ndarray:
+    # -> how often each patient (sorted, each once) takes part in each resample
     return resample_groups(patients, seed=seed, key=key)
 
 
