@@ -116,11 +116,18 @@ def _duration(seconds: float) -> str:
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
+def _without_control(record: logging.LogRecord) -> bool:
+    """Make a message plain before it is written: it may hold names from files."""
+    record.msg, record.args = plain(record.getMessage()), None
+    return True
+
+
 def start_logging(*, debug: bool) -> None:
     """Send autoseg's own messages to standard error, one line each."""
     logger = logging.getLogger("autoseg")
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.addFilter(_without_control)
     logger.handlers[:] = [handler]
     logger.setLevel(logging.DEBUG if debug else logging.INFO)
     logger.propagate = False

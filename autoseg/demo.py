@@ -7,7 +7,7 @@ from pathlib import Path
 
 from autoseg.phantom import write_phantom
 from autoseg.pipeline import Tell, predicting, preparing, quiet, running
-from autoseg.records.requests import PlanRequest, PredictRequest
+from autoseg.records.requests import EvaluateRequest, PlanRequest, PredictRequest
 from autoseg.records.results import Evaluation
 from autoseg.stages import evaluating, importing
 from autoseg.workspace import Workspace
@@ -36,8 +36,10 @@ def demo(folder: Path, minutes: float, *, tell: Tell = quiet) -> DemoResult:
     preparing.import_dataset(data, work, importing.ImportOptions())
     running.run(work, PlanRequest(presets=("demo",), minutes=minutes), tell=tell)
     predicting.predict(work, data / "unseen", folder / "predictions", PredictRequest(), tell=tell)
-    labels = work.dataset().labels
-    evaluation, summaries = predicting.evaluate(
-        folder / "predictions", data / "unseen_truth", labels, folder / "predictions" / "scores.csv"
+    scores = predicting.evaluate(
+        folder / "predictions",
+        data / "unseen_truth",
+        work.dataset(),
+        EvaluateRequest(output=folder / "predictions" / "scores.csv"),
     )
-    return DemoResult(evaluation, tuple(summaries), work.report_file("default").resolve())
+    return DemoResult(scores.evaluation, scores.structures, work.report_file("default").resolve())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from autoseg.records.errors import UsageError
+from autoseg.records.metrics import DEFAULT_FAMILIES, FAMILIES, METRICS, Family
 
 
 def folds(text: str) -> tuple[str, ...]:
@@ -34,6 +35,33 @@ def settings(words: list[str]) -> dict[str, str]:
             raise UsageError(f"--set {word!r} is no change", fix="Write --set key=value.", code="bad_setting")
         pairs[key] = value
     return pairs
+
+
+def families(text: str, *, lesions: bool = False) -> frozenset[Family]:
+    """Return the families of figures that `all`, `usual`, or names of families and figures separated by commas mean.
+
+    Args:
+        text: As typed.
+        lesions: Whether lesions are wanted as well.
+
+    Raises:
+        UsageError: A name means nothing.
+    """
+    found: set[Family] = {"lesions"} if lesions else set()
+    family_of = {metric.name: metric.family for metric in METRICS} | {family: family for family in FAMILIES}
+    for word in filter(None, text.replace(" ", "").split(",")):
+        if word == "all":
+            found.update(FAMILIES)
+        elif word == "usual":
+            found.update(DEFAULT_FAMILIES)
+        elif word in family_of:
+            found.add(family_of[word])
+        else:
+            there = ", ".join(["all", "usual", *FAMILIES])
+            raise UsageError(
+                f"--metrics {word!r} is no figure", fix=f"Write {there}, or a column of the scores.", code="no_metric"
+            )
+    return frozenset(found)
 
 
 def filling(text: str | None) -> str | float | None:

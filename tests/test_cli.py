@@ -27,6 +27,7 @@ COMMANDS = (
     "predict",
     "evaluate",
     "compare",
+    "froc",
     "report",
     "run",
     "status",
@@ -183,6 +184,23 @@ class TestWholeWay:
         assert all(row["training_hours"] > 0 and row["parameters"] > 0 for row in table["rows"])
         assert "There are: default" in refused("compare", *at, "--plan", "dfault", code=2)
         assert listing(whole_way.root) == before
+        done("compare", *at, "--csv", tmp_path / "table.csv")
+        first = (tmp_path / "table.csv").read_text().splitlines()[1]
+        assert first.startswith(table["rows"][0]["name"])
+        assert (tmp_path / "table_structures.csv").read_text().count("rim") == 2
+        assert (tmp_path / "table_ranks.csv").read_text().count("rank_then_mean") == 4
+
+    def test_where_to_cut(self, whole_way: WholeWay) -> None:
+        at = ("froc", "-d", "Knot", "--root", whole_way.root)
+        said = done(*at, "--structure", "core").out
+        assert "core: 4 lesions in 4 held-out cases" in said
+        assert "Out of fold" in said
+        (curve,) = done(*at, "--structure", "rim", "--model", "default/smoke_3d/base_s0", "--json").json()
+        assert set(curve["chosen"]) == {"0", "1"}
+        assert "There are: core, rim" in refused(*at, "--structure", "stem", code=2)
+        assert "There are: default/smoke_2d/base_s0" in refused(*at, "--model", "nonsense", code=2)
+
+    def test_the_comparison_is_in_the_report(self, whole_way: WholeWay, tmp_path: Path) -> None:
         shutil.copytree(whole_way.root, tmp_path / "one")
         own = ("-d", "Knot", "--root", tmp_path / "one")
         done("report", *own)
@@ -238,8 +256,31 @@ class TestNewScans:
         }
         assert "ASSD mm" in outcome.out
         assert "lesion F1" not in outcome.out
-        counted = done(*words, "--lesions")
+        counted = done(*words, "--lesions", "-o", tmp_path / "scores.csv")
         assert "lesion F1" in counted.out
+        assert (tmp_path / "scores_lesions.csv").read_text().startswith("case,structure,kind,place,x_mm")
+
+    def test_evaluate_all_that_there_is(self, predicted: Path, whole_way: WholeWay, tmp_path: Path) -> None:
+        (tmp_path / "truth").mkdir()
+        shutil.copy(builders.label_file(whole_way.raw, "MR_1"), tmp_path / "truth" / "new_1.nii.gz")
+        table = tmp_path / "tolerances.csv"
+        table.write_text("structure,tolerance_mm\nrim,0.5\n")
+        words = ("evaluate", "-p", predicted, "-t", tmp_path / "truth", "-d", "Knot", "--root", whole_way.root)
+        words = (*words, "--metrics", "all", "--tolerances", table, "--by", "lesion_count", "--by", "lesion_place")
+        said = done(*words).out
+        assert all(part in said for part in ("slice Dice", "added path mm", "GI-tract score", "panoptic quality"))
+        assert "lesion_count 1: 1 cases" in said
+        assert "lesions by their side of the scan's middle" in said
+        content = done(*words, "--json").json()
+        core, rim = content["scores"][0]["structures"]
+        assert (core["surface_dice_tolerance_mm"], rim["surface_dice_tolerance_mm"]) == (2.0, 0.5)
+        assert core["slice_dice"] > 0
+        assert {part["attribute"] for part in content["parts"]} == {"lesion_count"}
+        assert "no case of data set Knot has the attribute 'site'" in refused(*words, "--by", "site", code=2)
+        assert "--by site needs a data set" in refused(*words[:5], "--by", "site", code=2)
+        assert "--metrics 'dyce' is no figure" in refused(*words[:5], "--metrics", "dyce", code=2)
+        table.write_text("structure,tolerance_mm\nstem,0.5\n")
+        assert "'stem', which is no structure here. There are: core, rim." in refused(*words, code=3)
 
     def test_one_file_and_a_member(self, whole_way: WholeWay, tmp_path: Path) -> None:
         words = ("predict", "-d", "Knot", "--root", whole_way.root, "-o", tmp_path, *QUICK)

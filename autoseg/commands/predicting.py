@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from autoseg import console, views
-from autoseg.commands.options import Device, DryRun, Json, Name, PlanName, Root, workspace
+from autoseg.commands.options import Device, DryRun, Json, Name, PlanName, Root, Workers, workspace
 
 app = typer.Typer()
 
@@ -68,16 +68,39 @@ def evaluate(
     truths: Annotated[Path, typer.Option("-t", "--truths", help="Folder of true label maps, equally named.")],
     dataset: Annotated[str | None, typer.Option("-d", "--dataset", help="Data set that names the structures.")] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="CSV file for every score.")] = None,
+    metrics: Annotated[
+        str, typer.Option(help="all, usual, or some of overlap, surfaces, slices, gi_tract, lesions, by commas.")
+    ] = "usual",
     lesions: Annotated[bool, typer.Option("--lesions", help="Count every connected piece as a lesion, too.")] = False,
+    tolerances: Annotated[
+        Path | None, typer.Option(help="CSV file with structure,tolerance_mm for the surface Dice.")
+    ] = None,
+    by: Annotated[
+        list[str] | None,
+        typer.Option(help="Also by this attribute of the cases, lesion_count or lesion_place (repeatable)."),
+    ] = None,
+    success_dice: Annotated[float, typer.Option(min=0, max=1, help="Dice from which on a case is a success.")] = 0.7,
+    workers: Workers = None,
     root: Root = None,
     json: Json = False,
 ) -> None:
-    """Score label maps against the truth: Dice, IoU, HD95, surface Dice, precision, recall, ASSD, volumes, lesions."""
+    """Score label maps against the truth: overlap, distances, volumes, lesions. docs/metrics.md defines each figure."""
+    from autoseg import words
     from autoseg.pipeline import predicting
+    from autoseg.records.requests import EvaluateRequest
 
-    labels = workspace(dataset, root).dataset().labels if dataset else None
-    evaluation, summaries = predicting.evaluate(predictions, truths, labels, output, lesions=lesions)
+    request = EvaluateRequest(
+        families=words.families(metrics, lesions=lesions),
+        tolerances=tolerances,
+        by=tuple(by or ()),
+        success_dice=success_dice,
+        output=output,
+        workers=workers,
+    )
+    known = workspace(dataset, root).dataset() if dataset else None
+    found = predicting.evaluate(predictions, truths, known, request)
     if json:
-        console.as_json(evaluation.model_dump(mode="json"))
+        content = found.model_dump(mode="json")
+        console.as_json(content.pop("evaluation") | content)
         return
-    views.scores(f"{len(evaluation.scores)} cases, mean Dice {evaluation.mean_dice():.4f}", summaries)
+    views.evaluation(found)

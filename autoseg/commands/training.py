@@ -1,7 +1,8 @@
-"""Commands about models: train, ensemble, compare, run."""
+"""Commands about models: train, ensemble, compare, froc, run."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -93,13 +94,40 @@ def ensemble(
 def compare(
     dataset: Name,
     plan: Annotated[str | None, typer.Option("--plan", help="Only models of this plan. [default: all]")] = None,
+    csv: Annotated[Path | None, typer.Option(help="CSV file for the table; structures and ranks go beside it.")] = None,
     root: Root = None,
     json: Json = False,
 ) -> None:
-    """Put all trained models side by side: scores, cost, and which differences are more than chance."""
+    """Put all trained models side by side: scores, cost, ranks, and which differences are more than chance."""
     from autoseg.pipeline import choosing
 
-    views.candidates(choosing.compare(workspace(dataset, root), plan), json=json)
+    found = choosing.compare(workspace(dataset, root), plan)
+    if csv is not None:
+        choosing.write_comparison(csv, found)
+    views.candidates(found, json=json)
+
+
+@app.command()
+def froc(
+    dataset: Name,
+    plan: PlanName = "default",
+    model: Annotated[str | None, typer.Option(help="This candidate. [default: the chosen ensemble]")] = None,
+    structure: Annotated[list[str] | None, typer.Option(help="Only this structure (repeatable).")] = None,
+    false_positives: Annotated[
+        float | None, typer.Option(min=0, help="Cut within so many false positives a case. [default: greatest F1]")
+    ] = None,
+    root: Root = None,
+    json: Json = False,
+) -> None:
+    """Find lesions at every threshold of the held-out probabilities, and where to cut, chosen out of fold."""
+    from autoseg.pipeline import choosing
+    from autoseg.records.requests import FrocRequest
+
+    most = float("inf") if false_positives is None else false_positives
+    request = FrocRequest(model, tuple(structure or ()), most)
+    with console.progress(silent=json) as tell:
+        found = choosing.froc(workspace(dataset, root), plan, request, tell=tell)
+    views.curves(found, json=json)
 
 
 @app.command()

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
 
 from autoseg.images import files
 from autoseg.pipeline import Tell, quiet
 from autoseg.pipeline.predicting import origin
+from autoseg.records.errors import UsageError
 from autoseg.records.plan import Plan
+from autoseg.records.requests import FrocRequest
 from autoseg.records.results import CaseScore, EnsembleChoice, Evaluation
 from autoseg.records.volumes import LabelMap
 from autoseg.stages import ensembling, evaluating, predicting
 from autoseg.stages.ensembling.out_of_fold import OutOfFold
+from autoseg.stages.evaluating.scoring import annotated_targets
 from autoseg.stages.evaluating.truths import score_case, truth
 from autoseg.workspace import Workspace, write_record
 
@@ -77,3 +83,72 @@ def compare(work: Workspace, plan_name: str | None = None) -> evaluating.Candida
         work.plan(plan_name)  # else a slip of the pen would look like a plan without models
     candidates = evaluating.read_candidates(work, plan_name)
     return evaluating.compare_candidates(candidates, evaluating.patients_of(dataset))
+
+
+def write_comparison(file: Path, found: evaluating.CandidateTable) -> None:
+    """Write a comparison as CSV: candidates in `file`, structures and ranks in `<name>_structures` and `<name>_ranks`.
+
+    Raises:
+        ResourceError: A file cannot be written.
+    """
+    tables = evaluating.comparison_frames(found)
+    for name, table in tables.items():
+        evaluating.write_table(file.with_name(f"{file.stem}{name}{file.suffix}"), table)
+
+
+def froc(work: Workspace, plan_name: str, request: FrocRequest, *, tell: Tell = quiet) -> tuple[evaluating.Froc, ...]:
+    """Return free-response curves of the structures on the cases that a model never saw.
+
+    Raises:
+        UsageError: There is no such model or structure, no lesion, or fewer than two folds.
+    """
+    plan, dataset = work.plan(plan_name), work.dataset()
+    there = OutOfFold.collect(work, plan)
+    shares = _shares(work, there, plan, request.model)
+    names = [name for name, _ in plan.labels.targets]
+    wanted = request.structures or tuple(names)
+    for name in wanted:
+        if name not in names:
+            raise UsageError(f"no structure {name!r} is predicted", fix=f"There are: {', '.join(names)}.")
+    fold_of = {case: fold.name for fold in dataset.folds for case in fold.held_out}
+    counts: dict[str, list[evaluating.HeldOutLesions]] = {name: [] for name in wanted}
+    cases = there.shared_cases(tuple(shares))
+    for number, case in enumerate(cases):
+        tell(f"count lesions of held-out case {case.id}", number / len(cases), None)
+        drawn = truth(dataset, case)
+        probabilities = there.merged_probabilities(shares, case.id)
+        known = annotated_targets(plan.labels, case.annotated)
+        for name in (name for name in wanted if name in known):
+            mask, probability = _of_target(drawn, probabilities, plan, name)
+            counts[name].append(
+                evaluating.count_at_thresholds(
+                    case.id, mask, probability, fold=fold_of[case.id], spacing_mm=drawn.grid.spacing_mm
+                )
+            )
+    return tuple(
+        evaluating.froc(name, rows, most_false_positives=request.most_false_positives) for name, rows in counts.items()
+    )
+
+
+def _shares(work: Workspace, there: OutOfFold, plan: Plan, model: str | None) -> dict[str, float]:
+    """Return candidate -> share: the model asked for, else the chosen ensemble, else the only candidate."""
+    if model is None and (work.ensemble(plan.name) / "choice.json").exists():
+        choice = work.choice(plan.name)
+        return dict(zip(choice.members, choice.weights, strict=True))
+    names = list(there.candidates)
+    if model is None and len(names) == 1:
+        return {names[0]: 1.0}
+    if model not in names:
+        asked = f"no model {model!r} was trained" if model else "several models were trained and none was chosen"
+        raise UsageError(asked, fix=f"Name one with --model. There are: {', '.join(names)}.", code="no_model")
+    return {model: 1.0}
+
+
+def _of_target(drawn: LabelMap, probabilities: np.ndarray, plan: Plan, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the truth's mask of one structure or region, and its probability; what is ignored is in neither."""
+    index = [target for target, _ in plan.labels.targets].index(name)
+    values = plan.labels.targets[index][1]
+    channel = probabilities[index + (plan.labels.output == "softmax")]
+    if plan.labels.ignore_value is not None:
+        channel = np.where(drawn.array == plan.labels.ignore_value, 0.0, channel)
+    return np.isin(drawn.array, values), channel

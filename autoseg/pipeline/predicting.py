@@ -9,17 +9,21 @@ from autoseg import __version__
 from autoseg.compute import devices
 from autoseg.images.cases import read_image
 from autoseg.pipeline import Tell, quiet
-from autoseg.records.dataset import Case
+from autoseg.records.dataset import Case, Dataset
 from autoseg.records.errors import CasesFailed, DataError, UserError
 from autoseg.records.labels import Labels
+from autoseg.records.metrics import Scoring
 from autoseg.records.plan import Plan
-from autoseg.records.requests import PredictRequest
-from autoseg.records.results import Evaluation, RunRecord
+from autoseg.records.requests import EvaluateRequest, PredictRequest
+from autoseg.records.results import RunRecord
 from autoseg.records.volumes import LabelMap, Prediction
 from autoseg.stages import evaluating, predicting
+from autoseg.stages.evaluating.truths import usual_tolerances
 from autoseg.stages.importing.scans import find_scans
 from autoseg.stages.predicting import outputs
 from autoseg.workspace import Workspace, check_writable, read_record
+
+USUAL_EVALUATION = EvaluateRequest()
 
 
 def predict(
@@ -80,16 +84,41 @@ def scans(work: Workspace, source: Path, plan_name: str) -> list[str]:
 
 
 def evaluate(
-    predictions: Path, truths: Path, labels: Labels | None, output: Path | None, *, lesions: bool = False
-) -> tuple[Evaluation, list[evaluating.StructureSummary]]:
-    """Score a folder of label maps against another, and keep every score as CSV where `output` says so.
+    predictions: Path, truths: Path, dataset: Dataset | None = None, request: EvaluateRequest = USUAL_EVALUATION
+) -> evaluating.Scores:
+    """Score a folder of label maps against another, and keep every score as CSV where the request says so.
 
-    `lesions` counts the connected pieces of each structure as well.
+    Args:
+        predictions: Folder of label maps.
+        truths: Folder of label maps; every one of them is a case.
+        dataset: Names the structures, and knows patients, attributes and what was annotated; None: values are names.
+        request: What is computed and shown.
+
+    Raises:
+        UsageError: An attribute is asked for that no case has.
+        CasesFailed: Some pairs cannot be scored; none is then.
     """
-    evaluation = evaluating.evaluate_folder(predictions, truths, labels, lesions=lesions)
-    if output is not None:
-        evaluating.write_scores(output, evaluation)
-    return evaluation, evaluating.summarise(evaluation)
+    parts = {name: evaluating.values_by(dataset, name) for name in request.by}
+    families = set(request.families)
+    if evaluating.LESIONWISE & set(request.by):
+        families.add("lesions")
+    usual = usual_tolerances(dataset) if dataset else {}
+    own = evaluating.read_tolerances(request.tolerances) if request.tolerances else {}
+    evaluation = evaluating.evaluate_folder(
+        predictions,
+        truths,
+        dataset.labels if dataset else None,
+        scoring=Scoring(families=frozenset(families), tolerances_mm=usual | own),
+        annotated={case.id: case.annotated for case in (*dataset.cases, *dataset.test_cases)} if dataset else None,
+        workers=request.workers,
+    )
+    if request.output is not None:
+        evaluating.write_scores(request.output, evaluation)
+        if "lesions" in families:
+            file = request.output.with_name(f"{request.output.stem}_lesions.csv")
+            evaluating.write_table(file, evaluating.lesion_frame(evaluation))
+    groups = evaluating.patients_of(dataset) if dataset else {}
+    return evaluating.scores_of(evaluation, parts, groups, success_dice=request.success_dice)
 
 
 def options_for(folder: Path, request: PredictRequest) -> predicting.Options:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
+from pathlib import Path
+
+from autoseg.records.metrics import DEFAULT_FAMILIES, Family
 
 
 @dataclass(frozen=True)
@@ -44,3 +48,39 @@ class PredictRequest:
     label_file: bool = False
     new_uids: bool = False
     hide_patient_id: bool = False
+
+
+@dataclass(frozen=True)
+class EvaluateRequest:
+    """What a user may say about an evaluation.
+
+    Attributes:
+        families: What is computed.
+        tolerances: A table of tolerances for the surface Dice; None: the usual ones.
+        by: Attributes of the cases, `lesion_count` or `lesion_place`, to show parts of the cases by.
+        success_dice: From which Dice on a case counts as a success.
+        output: CSV file for every score; lesions go beside it, into `<name>_lesions.csv`.
+        workers: Processes; None: as files and machine suit.
+    """
+
+    families: frozenset[Family] = DEFAULT_FAMILIES
+    tolerances: Path | None = None
+    by: tuple[str, ...] = ()
+    success_dice: float = 0.7
+    output: Path | None = None
+    workers: int | None = None
+
+
+@dataclass(frozen=True)
+class FrocRequest:
+    """What a user may say about a free-response curve.
+
+    Attributes:
+        model: `ModelId.candidate()`; None: the chosen ensemble, or the only candidate.
+        structures: Names; empty: all.
+        most_false_positives: What the operating point must stay within, a case; infinite: the greatest F1.
+    """
+
+    model: str | None = None
+    structures: tuple[str, ...] = ()
+    most_false_positives: float = math.inf

@@ -463,6 +463,51 @@ class TestEvaluate:
         assert word in message
         assert "Resample the prediction" in message
 
+    def test_f80_every_case_that_cannot_be_scored_is_named(self, pair: tuple[Path, Path], tmp_path: Path) -> None:
+        builders.save(pair[0] / "c1.nii.gz", builders.scan(1)[1], builders.affine((10.0, 1.0, 1.0)))
+        builders.save(pair[0] / "c2.nii.gz", builders.scan(2)[1][10:11])
+        message = refused("evaluate", "-p", pair[0], "-t", pair[1], "-o", tmp_path / "scores.csv", code=3)
+        assert "2 of 2 cases cannot be scored, so none was" in message
+        assert [line.split(":")[0].strip() for line in message.splitlines()[1:]] == ["c1", "c2"]
+        assert not (tmp_path / "scores.csv").exists()
+
+    def test_a_prediction_without_a_truth_is_named(self, pair: tuple[Path, Path]) -> None:
+        (pair[1] / "c2.nii.gz").unlink()
+        outcome = done("evaluate", "-p", pair[0], "-t", pair[1])
+        assert "1 cases" in outcome.out
+        assert "1 predictions without a truth left out: c2" in outcome.err
+
+    def test_values_that_no_truth_has_are_named(self, pair: tuple[Path, Path]) -> None:
+        builders.save(pair[0] / "c1.nii.gz", builders.scan(1)[1] * 7)
+        outcome = done("evaluate", "-p", pair[0], "-t", pair[1])
+        assert "are in no truth; counted as background" in outcome.err
+        assert str(pair[0] / "c1.nii.gz") in outcome.err
+
+    def test_f90_names_do_not_steer_the_terminal(self, pair: tuple[Path, Path]) -> None:
+        name = "c\x1b[31m<script>.nii.gz"
+        shutil.copy(pair[1] / "c1.nii.gz", pair[1] / name)
+        outcome = done("evaluate", "-p", pair[0], "-t", pair[1])
+        assert "\x1b" not in outcome.said
+        assert "no prediction for c?[31m<script>" in outcome.err
+
+    @pytest.mark.parametrize("content", [{"labels": {"stem": 2, "eye": 1}}, {"labels": {"0": "air", "2": "stem"}}])
+    def test_structures_that_are_called_otherwise(self, pair: tuple[Path, Path], content: dict[str, object]) -> None:
+        (pair[0] / "dataset.json").write_text(json.dumps(content))
+        assert "2 cases" in done("evaluate", "-p", pair[0], "-t", pair[1]).out
+        (pair[1] / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "eye": 1, "tumour": 2}}))
+        message = refused("evaluate", "-p", pair[0], "-t", pair[1], code=3)
+        assert "calls the value 2 'stem', but the truth calls it 'tumour'" in message
+
+    @pytest.mark.parametrize("text", ["", "[1]", '{"labels": [1]}', '{"labels": {"whole": [1, 2]}}', "[" * 100000])
+    def test_a_description_that_says_nothing_about_names(self, pair: tuple[Path, Path], text: str) -> None:
+        for folder in pair:
+            (folder / "dataset.json").write_text(text)
+        assert "2 cases" in done("evaluate", "-p", pair[0], "-t", pair[1]).out
+
+    def test_two_processes_say_the_same(self, pair: tuple[Path, Path]) -> None:
+        words = ("evaluate", "-p", pair[0], "-t", pair[1], "--json", "--metrics", "all", "--workers")
+        assert done(*words, 2).out == done(*words, 1).out
+
     def test_f81_one_slice(self, pair: tuple[Path, Path]) -> None:
         builders.save(pair[0] / "c1.nii.gz", builders.scan(1)[1][10:11])
         assert "(1, 40, 40)" in refused("evaluate", "-p", pair[0], "-t", pair[1], code=3)

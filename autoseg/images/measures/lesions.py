@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -68,6 +69,25 @@ class Detection:
 
 
 @dataclass(frozen=True)
+class Lesion:
+    """One lesion of the truth, found or missed, or one false positive.
+
+    Attributes:
+        kind: What became of it.
+        centre: Mean voxel index (z, y, x) in the arrays that were compared.
+        voxels: Its size.
+        diameter_mm: Of the ball (in 2D the disc) with its content.
+        dice: A found lesion against all pieces that touch it; 0 for the others.
+    """
+
+    kind: Literal["found", "missed", "false_positive"]
+    centre: Triple
+    voxels: int
+    diameter_mm: float
+    dice: float
+
+
+@dataclass(frozen=True)
 class Lesions:
     """Two masks compared lesion by lesion; figures 0 to 1, nan when both masks are empty, 0 when exactly one is.
 
@@ -80,6 +100,7 @@ class Lesions:
             touch it; 0 for a missed lesion and for a false positive.
         segmentation_quality: Mean IoU of the pairs of lesion and piece; 0 without a pair.
         recognition_quality: Pairs / (pairs + half of the lesions and pieces without a partner).
+        details: Every lesion of the truth, then every false positive, in array order.
     """
 
     every: Detection
@@ -89,6 +110,7 @@ class Lesions:
     lesion_dice: float
     segmentation_quality: float
     recognition_quality: float
+    details: tuple[Lesion, ...] = ()
 
     @property
     def panoptic_quality(self) -> float:
@@ -104,6 +126,7 @@ class _Pieces:
         truths, predicted: Voxels of each, int64.
         lesion, piece: The two of each pair.
         shared: Voxels that they share.
+        lesion_centres, piece_centres: Mean voxel index of each, float64, (n, 3).
     """
 
     truths: np.ndarray
@@ -111,6 +134,8 @@ class _Pieces:
     lesion: np.ndarray
     piece: np.ndarray
     shared: np.ndarray
+    lesion_centres: np.ndarray
+    piece_centres: np.ndarray
 
 
 def lesions(
@@ -136,19 +161,23 @@ def lesions(
     covered = np.bincount(pieces.lesion, pieces.shared, minlength=len(pieces.truths))
     found = (covered > 0) & (covered >= least_overlap_fraction * pieces.truths * (1 - ROUNDING))
     spurious = np.bincount(pieces.piece, minlength=len(pieces.predicted)) == 0
-    wide, wide_pieces = (
-        equivalent_diameters_mm(sizes, spacing_mm=spacing_mm, flat=truth.shape[0] == 1) >= SMALL_MM
+    diameters, piece_diameters = (
+        equivalent_diameters_mm(sizes, spacing_mm=spacing_mm, flat=truth.shape[0] == 1)
         for sizes in (pieces.truths, pieces.predicted)
     )
+    wide, wide_pieces = diameters >= SMALL_MM, piece_diameters >= SMALL_MM
     segmentation, recognition = _panoptic(pieces)
+    dice = _dice_of_found(pieces, found)
+    details = _details(pieces, found, spurious, diameters=(diameters, piece_diameters), dice=dice)
     return Lesions(
         every=_detection(found, spurious),
         small=_detection(found[~wide], spurious[~wide_pieces]),
         large=_detection(found[wide], spurious[wide_pieces]),
         predicted=len(pieces.predicted),
-        lesion_dice=_lesion_dice(pieces, found, spurious),
+        lesion_dice=float(dice.sum() / len(details)) if details else math.nan,
         segmentation_quality=segmentation,
         recognition_quality=recognition,
+        details=details,
     )
 
 
@@ -166,20 +195,54 @@ def _pieces(truth: np.ndarray, prediction: np.ndarray) -> _Pieces:
     keys = (lesion_map[both].astype(np.int64) - 1) * max(len(predicted), 1) + piece_map[both].astype(np.int64) - 1
     pairs, shared = np.unique(keys, return_counts=True)
     lesion, piece = np.divmod(pairs, max(len(predicted), 1))
-    return _Pieces(truths, predicted, lesion, piece, shared)
+    return _Pieces(
+        truths, predicted, lesion, piece, shared, _centres(lesion_map, truths), _centres(piece_map, predicted)
+    )
+
+
+def _details(
+    pieces: _Pieces,
+    found: np.ndarray,
+    spurious: np.ndarray,
+    *,
+    diameters: tuple[np.ndarray, np.ndarray],
+    dice: np.ndarray,
+) -> tuple[Lesion, ...]:
+    of_lesions, of_pieces = diameters
+    rows = [
+        Lesion("found" if was else "missed", _triple(centre), int(size), float(mm), float(own))
+        for was, centre, size, mm, own in zip(
+            found, pieces.lesion_centres, pieces.truths, of_lesions, dice, strict=True
+        )
+    ]
+    for i in np.flatnonzero(spurious):
+        centre, size = _triple(pieces.piece_centres[i]), int(pieces.predicted[i])
+        rows.append(Lesion("false_positive", centre, size, float(of_pieces[i]), 0.0))
+    return tuple(rows)
+
+
+def _centres(numbered: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    # -> mean voxel index of piece 1, 2, ..., float64, (n, 3)
+    at = np.nonzero(numbered)
+    numbers = numbered[at]
+    sums = [np.bincount(numbers, axis, minlength=len(sizes) + 1)[1:] for axis in at]
+    return np.stack(sums, axis=1) / sizes[:, None]
+
+
+def _triple(numbers: np.ndarray) -> Triple:
+    z, y, x = (float(number) for number in numbers)
+    return (z, y, x)
 
 
 def _detection(found: np.ndarray, spurious: np.ndarray) -> Detection:
     return Detection(truths=found.size, found=int(found.sum()), false_positives=int(spurious.sum()))
 
 
-def _lesion_dice(pieces: _Pieces, found: np.ndarray, spurious: np.ndarray) -> float:
-    count = found.size + int(spurious.sum())
-    if not count:
-        return math.nan
+def _dice_of_found(pieces: _Pieces, found: np.ndarray) -> np.ndarray:
+    # -> float64, one a lesion: Dice with all pieces that touch it, 0 where it was missed
     shared = np.bincount(pieces.lesion, pieces.shared, minlength=found.size)
     touching = np.bincount(pieces.lesion, pieces.predicted[pieces.piece], minlength=found.size)
-    return float((2 * shared / (pieces.truths + touching))[found].sum() / count)
+    return np.where(found, 2 * shared / (pieces.truths + touching), 0.0)
 
 
 def _panoptic(pieces: _Pieces) -> tuple[float, float]:

@@ -54,6 +54,25 @@ def overlap_of_counts(both: int, truth: int, prediction: int) -> Overlap:
     )
 
 
+def specificity_of_counts(both: int, truth: int, prediction: int, *, voxels: int) -> float:
+    """Return the share of the voxels outside the truth that were left alone, 0 to 1; nan and 0 as in `Overlap`.
+
+    It depends on the field of view: a larger image around the same masks brings it closer to 1.
+
+    Args:
+        both: Voxels in both masks.
+        truth: Voxels of the truth.
+        prediction: Voxels of the prediction.
+        voxels: Of the whole image, those that are ignored left out.
+    """
+    if truth == 0 and prediction == 0:
+        return float("nan")
+    if truth == 0 or prediction == 0:
+        return 0.0
+    outside = voxels - truth
+    return (outside - (prediction - both)) / outside if outside else 1.0
+
+
 def check_shapes(truth: np.ndarray, prediction: np.ndarray) -> None:
     """Refuse masks of different shapes, which NumPy might broadcast into a figure without meaning.
 

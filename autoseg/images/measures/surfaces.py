@@ -58,6 +58,12 @@ class SurfaceDistances:
         back = _percentile(self.prediction_to_truth_mm, self.prediction_areas, fraction)
         return max(forth, back)
 
+    def greatest_mm(self) -> float:
+        """Return the Hausdorff distance: the greatest of either side, in mm; infinite when exactly one is empty."""
+        if self.nothing:
+            return math.nan
+        return float(max(side[-1] for side in (self.truth_to_prediction_mm, self.prediction_to_truth_mm) if side.size))
+
     def dice(self, tolerance_mm: float) -> float:
         """Return the fraction of both surfaces that lies within the tolerance of the other, 0 to 1."""
         if self.nothing:

@@ -64,6 +64,11 @@ class OutOfFold:
         fields = [self.field(candidate, case)]
         return np.round(regrid.home_probabilities(fields, output=self.plan.labels.output) * 255).astype(np.uint8)
 
+    def merged_probabilities(self, shares: Mapping[str, float], case: str) -> np.ndarray:
+        """Return float32 probabilities (K, Z, Y, X) of candidates together in the scan's geometry, before cleaning."""
+        fields = [self.field(name, case, share=share) for name, share in shares.items()]
+        return regrid.home_probabilities(fields, output=self.plan.labels.output)
+
     def merged(self, choice: EnsembleChoice, case: str) -> LabelMap:
         """Return a choice's label map of a case, cleaned as the choice says."""
         pairs = zip(choice.members, choice.weights, strict=True)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from autoseg.records.errors import DataError, UsageError
+from autoseg.compute import workers as processes
+from autoseg.records.errors import BAD_DATA, CasesFailed, DataError, UsageError, UserError
 from autoseg.records.labels import Labels, Structure
+from autoseg.records.metrics import Scoring
 from autoseg.records.results import CaseScore, Evaluation
 from autoseg.records.volumes import LabelMap
-from autoseg.stages.evaluating.scoring import missing, score
+from autoseg.stages.evaluating.names import check_names
+from autoseg.stages.evaluating.scoring import USUAL, missing, score
+from autoseg.stages.evaluating.tolerances import check_tolerances
 
 LOG = logging.getLogger(__name__)
 
@@ -45,7 +50,13 @@ def pool(evaluations: Sequence[Evaluation]) -> Evaluation:
 
 
 def evaluate_folder(
-    predictions: Path, truths: Path, labels: Labels | None = None, *, tolerance_mm: float = 2.0, lesions: bool = False
+    predictions: Path,
+    truths: Path,
+    labels: Labels | None = None,
+    *,
+    scoring: Scoring = USUAL,
+    annotated: Mapping[str, tuple[str, ...] | None] | None = None,
+    workers: int | None = None,
 ) -> Evaluation:
     """Return the scores of a folder of label maps against a folder of truths, matched by file name.
 
@@ -55,31 +66,81 @@ def evaluate_folder(
         predictions: Folder of label files.
         truths: Folder of label files; every one of them is a case.
         labels: What the values in the files mean; None: every value found in the truths is a structure named by it.
-        tolerance_mm: For the surface Dice, in mm.
-        lesions: Whether lesions are counted too.
+        scoring: What is computed.
+        annotated: Case -> names of the structures that were annotated in it; None (or a case that is not named) means
+            all of them.
+        workers: Processes; None: one where the files are small, else what processors and memory admit.
 
     Raises:
         UsageError: A folder is missing or holds no label file.
-        DataError: A file is damaged, a value has no name in `labels`, or the geometry of a pair differs.
+        DataError: A file is damaged, a value has no name in `labels`, the two folders name a value differently, or the
+            geometry of a pair differs.
+        CasesFailed: That holds for several cases; all of them are named, and none is scored.
     """
-    asked = _label_files(truths)
-    there = _label_files(predictions)
+    asked, there = _label_files(truths), _label_files(predictions)
+    check_names(predictions, truths, labels)
+    _tell_unpaired(predictions, asked, there)
+    meaning = labels or _labels_found(list(asked.values()))
+    check_tolerances(scoring.tolerances_mm, meaning)
+    known, strict = annotated or {}, labels is not None
+    tasks = [
+        (case, _Pair(case, file, there.get(case), meaning, scoring, annotated=known.get(case), strict=strict))
+        for case, file in asked.items()
+    ]
+    count = processes.suited(workers, [*asked.values(), *(there[case] for case in asked if case in there)])
+    outcomes = dict(processes.map_cases(_score_pair, tasks, workers=count, label="evaluate"))
+    _refuse_failures({case: item for case, item in outcomes.items() if isinstance(item, UserError)}, len(asked))
+    scores = []
+    for case in asked:
+        found, unknown = outcomes[case]  # type: ignore[misc]
+        if unknown:
+            LOG.warning("%s: the values %s are in no truth; counted as background", there[case], unknown)
+        scores.append(found)
+    return Evaluation(members=(str(predictions),), scores=tuple(scores))
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """A truth and its prediction (or None), and how they are read and scored.
+
+    Attributes:
+        strict: Whether a value of the prediction that has no name is refused.
+    """
+
+    case: str
+    truth: Path
+    prediction: Path | None
+    labels: Labels
+    scoring: Scoring
+    annotated: tuple[str, ...] | None
+    strict: bool
+
+
+def _score_pair(pair: _Pair) -> tuple[CaseScore, list[int]]:
+    # -> the score, and the values of the prediction that no truth has
+    truth, _ = _read(pair.truth, pair.labels, case=pair.case)
+    if pair.prediction is None:
+        return missing(pair.case, pair.labels, truth, annotated=pair.annotated, scoring=pair.scoring), []
+    prediction, unknown = _read(pair.prediction, pair.labels, case=pair.case, unknown_allowed=not pair.strict)
+    return score(pair.case, pair.labels, truth, prediction, annotated=pair.annotated, scoring=pair.scoring), unknown
+
+
+def _tell_unpaired(predictions: Path, asked: Mapping[str, Path], there: Mapping[str, Path]) -> None:
     extra = sorted(set(there) - set(asked))
     if extra:
         LOG.warning("%s: %d predictions without a truth left out: %s", predictions, len(extra), ", ".join(extra))
     absent = sorted(set(asked) - set(there))
     if absent:
         LOG.warning("%s: no prediction for %s; counted as failed", predictions, ", ".join(absent))
-    meaning = labels or _labels_found(list(asked.values()))
-    scores = []
-    for case, file in asked.items():
-        truth = _read(file, meaning, case=case)
-        if case in there:
-            prediction = _read(there[case], meaning, case=case, unknown_allowed=labels is None)
-            scores.append(score(case, meaning, truth, prediction, tolerance_mm=tolerance_mm, lesions=lesions))
-        else:
-            scores.append(missing(case, meaning, truth, tolerance_mm=tolerance_mm, lesions=lesions))
-    return Evaluation(members=(str(predictions),), scores=tuple(scores))
+
+
+def _refuse_failures(failures: Mapping[str, UserError], cases: int) -> None:
+    if len(failures) == 1:
+        raise next(iter(failures.values()))
+    if failures:
+        error = CasesFailed(f"{len(failures)} of {cases} cases cannot be scored, so none was", failures)
+        error.exit_code = BAD_DATA  # unlike elsewhere, the others were not finished: a mean without these would mislead
+        raise error
 
 
 def _label_files(folder: Path) -> dict[str, Path]:
@@ -135,8 +196,8 @@ def _labels_found(files: Sequence[Path]) -> Labels:
     return Labels(structures=tuple(rows))
 
 
-def _read(file: Path, labels: Labels, *, case: str, unknown_allowed: bool = False) -> LabelMap:
-    # -> inside values
+def _read(file: Path, labels: Labels, *, case: str, unknown_allowed: bool = False) -> tuple[LabelMap, list[int]]:
+    # -> inside values, and the values of the file that have no name (they are background)
     from autoseg.images.files import read_volume
 
     array, grid = read_volume(file)
@@ -156,6 +217,4 @@ def _read(file: Path, labels: Labels, *, case: str, unknown_allowed: bool = Fals
             fix="Predictions and truths must use the values of the data set.",
             code="unknown_label",
         )
-    if unknown:
-        LOG.warning("%s: the values %s are in no truth; counted as background", file, unknown)
-    return LabelMap(inside, grid)
+    return LabelMap(inside, grid), unknown

@@ -1,27 +1,33 @@
 """One prediction against its truth.
 
 What counts, stated once: where truth and prediction are both empty there is nothing to score (nan, left out of every
-mean); where exactly one is empty the structure failed (Dice 0, distance infinite); a missing prediction fails every
-structure that the truth holds; a structure that nobody annotated in the case is nan.
+mean); where exactly one is empty the structure failed (every share 0, distances infinite; volumes, counts and the path
+to draw are amounts and stay what they are); a missing prediction fails every structure that the truth holds; a
+structure that nobody annotated in the case is nan.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.ndimage import find_objects
 
-from autoseg.images.measures.lesions import lesions as found_lesions
-from autoseg.images.measures.overlap import overlap_of_counts
+from autoseg.images.measures import slicewise
+from autoseg.images.measures.overlap import overlap_of_counts, specificity_of_counts
 from autoseg.images.measures.surfaces import surface_distances
 from autoseg.images.postprocess import box_around
 from autoseg.records.errors import DataError
 from autoseg.records.geometry import Grid
 from autoseg.records.labels import Labels
+from autoseg.records.metrics import Scoring
 from autoseg.records.results import CaseScore, StructureScore
 from autoseg.records.volumes import LabelMap
+from autoseg.stages.evaluating.lesion_scores import lesion_scores
+
+USUAL = Scoring()
 
 
 def score(
@@ -31,8 +37,7 @@ def score(
     prediction: LabelMap,
     *,
     annotated: Sequence[str] | None = None,
-    tolerance_mm: float = 2.0,
-    lesions: bool = False,
+    scoring: Scoring = USUAL,
 ) -> CaseScore:
     """Return how well every structure (or region) of one case was segmented.
 
@@ -46,8 +51,7 @@ def score(
         prediction: Inside values on the truth's grid.
         annotated: Names of the structures that were annotated in this case; None means all. A region needs all of
             its structures.
-        tolerance_mm: For the surface Dice, in mm.
-        lesions: Whether lesions are counted too (`lesion_f1`); every connected piece of a structure is one.
+        scoring: What is computed.
 
     Raises:
         DataError: The grids differ; nothing is resampled or broadcast.
@@ -56,14 +60,16 @@ def score(
     predicted = _without_ignored(labels, truth.array, prediction.array)
     places = _Places(truth.array, predicted, len(labels.structures))
     known = annotated_targets(labels, annotated)
+    ignored = 0 if labels.ignore_value is None else int(np.count_nonzero(truth.array == labels.ignore_value))
     rows = []
     for name, values in labels.targets:
         if name in known:
             box = places.around(values)
             masks = _mask(truth.array[box], values), _mask(predicted[box], values)
-            rows.append(_score_structure(name, *masks, grid=truth.grid, tolerance_mm=tolerance_mm, lesions=lesions))
+            part = _Part(*masks, truth.grid, corner=tuple(s.start for s in box), voxels=truth.array.size - ignored)
+            rows.append(_score_structure(name, part, scoring))
         else:
-            rows.append(_nothing(name, tolerance_mm))
+            rows.append(_nothing(name, scoring.tolerance_of(name)))
     return CaseScore(case=case_id, structures=tuple(rows))
 
 
@@ -73,12 +79,11 @@ def missing(
     truth: LabelMap,
     *,
     annotated: Sequence[str] | None = None,
-    tolerance_mm: float = 2.0,
-    lesions: bool = False,
+    scoring: Scoring = USUAL,
 ) -> CaseScore:
     """Return the score of a case that has no prediction: 0 for every structure that the truth holds, else nan."""
     nothing = LabelMap(np.zeros_like(truth.array), truth.grid)
-    result = score(case_id, labels, truth, nothing, annotated=annotated, tolerance_mm=tolerance_mm, lesions=lesions)
+    result = score(case_id, labels, truth, nothing, annotated=annotated, scoring=scoring)
     return result.model_copy(update={"missing": True})
 
 
@@ -133,33 +138,70 @@ def _mask(array: np.ndarray, values: Sequence[int]) -> np.ndarray:
     return array == values[0] if len(values) == 1 else np.isin(array, values)
 
 
-def _score_structure(
-    name: str, truth: np.ndarray, prediction: np.ndarray, *, grid: Grid, tolerance_mm: float, lesions: bool
-) -> StructureScore:
-    in_truth, in_prediction = int(np.count_nonzero(truth)), int(np.count_nonzero(prediction))
-    figures = overlap_of_counts(int(np.count_nonzero(truth & prediction)), in_truth, in_prediction)
-    if grid.shape[0] > 1:
-        # One slice of a thicker volume is a thin slab and keeps both of its faces.
-        truth, prediction = _thicken(truth), _thicken(prediction)
-    surfaces = surface_distances(truth, prediction, grid.spacing_mm)
-    return StructureScore(
-        structure=name,
-        dice=figures.dice,
-        iou=figures.iou,
-        precision=figures.precision,
-        recall=figures.recall,
-        hd95_mm=surfaces.hausdorff_mm(),
-        surface_dice=surfaces.dice(tolerance_mm),
-        surface_dice_tolerance_mm=tolerance_mm,
-        truth_ml=in_truth * grid.voxel_ml(),
-        predicted_ml=in_prediction * grid.voxel_ml(),
-        assd_mm=surfaces.average_mm(),
-        lesion_f1=found_lesions(truth, prediction, spacing_mm=grid.spacing_mm).every.f1 if lesions else math.nan,
+@dataclass(frozen=True)
+class _Part:
+    """The masks of one structure, cut to the box that holds both.
+
+    Attributes:
+        truth, prediction: Bool, (Z, Y, X).
+        grid: Of the whole image.
+        corner: Voxel index (z, y, x) of the box's first voxel in the image.
+        voxels: Of the whole image, those that are ignored left out.
+    """
+
+    truth: np.ndarray
+    prediction: np.ndarray
+    grid: Grid
+    corner: tuple[int, ...]
+    voxels: int
+
+    def in_space(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the masks so that one slice of a thicker volume is a thin slab that keeps both of its faces."""
+        if self.grid.shape[0] == 1 or self.truth.shape[0] != 1:
+            return self.truth, self.prediction
+        truth, prediction = (np.pad(mask, ((0, 1), (0, 0), (0, 0))) for mask in (self.truth, self.prediction))
+        return truth, prediction
+
+
+def _score_structure(name: str, part: _Part, scoring: Scoring) -> StructureScore:
+    in_truth, in_prediction = int(np.count_nonzero(part.truth)), int(np.count_nonzero(part.prediction))
+    both = int(np.count_nonzero(part.truth & part.prediction))
+    figures = overlap_of_counts(both, in_truth, in_prediction)
+    counted = _nothing(name, scoring.tolerance_of(name)).model_copy(
+        update={
+            "dice": figures.dice,
+            "iou": figures.iou,
+            "precision": figures.precision,
+            "recall": figures.recall,
+            "specificity": specificity_of_counts(both, in_truth, in_prediction, voxels=part.voxels),
+            "truth_ml": in_truth * part.grid.voxel_ml(),
+            "predicted_ml": in_prediction * part.grid.voxel_ml(),
+        }
     )
+    return counted.model_copy(update=_costlier(part, scoring, scoring.tolerance_of(name)))
 
 
-def _thicken(mask: np.ndarray) -> np.ndarray:
-    return np.pad(mask, ((0, 1), (0, 0), (0, 0))) if mask.shape[0] == 1 else mask
+def _costlier(part: _Part, scoring: Scoring, tolerance_mm: float) -> dict[str, object]:
+    # -> the figures that need more than counts, as far as they are asked for
+    found: dict[str, object] = {}
+    masks, axis = (part.truth, part.prediction), slicewise.slice_axis(part.grid)
+    if "surfaces" in scoring.families:
+        surfaces = surface_distances(*part.in_space(), part.grid.spacing_mm)
+        found["hd95_mm"], found["hd_mm"] = surfaces.hausdorff_mm(), surfaces.greatest_mm()
+        found["surface_dice"], found["assd_mm"] = surfaces.dice(tolerance_mm), surfaces.average_mm()
+    if "slices" in scoring.families:
+        found["slice_dice"] = slicewise.slice_dice(*masks, axis=axis)
+        found["added_path_mm"] = slicewise.added_path_mm(*masks, axis=axis, spacing_mm=part.grid.spacing_mm)
+    if "gi_tract" in scoring.families:
+        found["gi_tract_score"] = slicewise.gi_tract_score(*masks, axis=axis, shape=part.grid.shape)
+    if "lesions" in scoring.families:
+        found["lesions"], found["lesion_f1"] = lesion_scores(
+            *part.in_space(),
+            part.grid,
+            corner=part.corner,
+            least_overlap_fraction=scoring.least_overlap_fraction,
+        )
+    return found
 
 
 def _nothing(name: str, tolerance_mm: float) -> StructureScore:
@@ -174,8 +216,6 @@ def _nothing(name: str, tolerance_mm: float) -> StructureScore:
         surface_dice_tolerance_mm=tolerance_mm,
         truth_ml=math.nan,
         predicted_ml=math.nan,
-        assd_mm=math.nan,
-        lesion_f1=math.nan,
     )
 
 

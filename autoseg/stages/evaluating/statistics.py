@@ -1,4 +1,4 @@
-"""How sure a mean over cases is: patients are drawn anew, and two evaluations are compared case by case.
+"""How sure a mean over cases is: patients are drawn anew.
 
 The mean that everything here speaks of is `Evaluation.mean_dice`: over structures, of the mean over cases, nan left
 out. Patients (groups) are drawn rather than cases, because two scans of one patient are no two witnesses.
@@ -9,15 +9,16 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Literal
 
 import numpy as np
-from scipy.stats import wilcoxon
 
-from autoseg.records.errors import DataError
 from autoseg.records.record import Record
 from autoseg.records.results import Evaluation
 
 RESAMPLES = 1000
+MEDIAN_CELLS = 500_000  # cases x resamples that are sorted at a time
 
 # With fewer patients than five, all of them gaining happens by chance more often than one time in twenty.
 FEWEST_GROUPS = 5
@@ -35,21 +36,6 @@ class Interval(Record):
     mean: float
     high: float
     groups: int
-
-
-class Comparison(Record):
-    """One structure in two evaluations of the same cases.
-
-    Attributes:
-        cases: Cases that have something to score in both.
-        median_gain: Median over cases of second minus first, Dice.
-        p_value: Of Wilcoxon's signed-rank test, two-sided; 1 when no case differs, nan without cases.
-    """
-
-    structure: str
-    cases: int
-    median_gain: float
-    p_value: float
 
 
 def resample_groups(groups: Sequence[str], *, seed: int, key: str, count: int = RESAMPLES) -> np.ndarray:
@@ -96,6 +82,79 @@ def mean_over_targets(means: np.ndarray) -> np.ndarray:
     return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
 
 
+def bootstrap_interval(
+    values: np.ndarray,
+    patients: Sequence[str],
+    *,
+    key: str,
+    statistic: Literal["mean", "median"] = "mean",
+    seed: int = 0,
+) -> tuple[float, float] | None:
+    """Return the 95 % interval of a mean or median over cases, by drawing patients anew with all their cases.
+
+    Args:
+        values: Float64, one a case, without nan; infinite ones may take part in a median.
+        patients: The patient of each case.
+        key: What is asked, so that two questions do not share their luck.
+        statistic: What is computed of each resample.
+        seed: Of the resampling.
+
+    Returns:
+        2.5th and 97.5th percentile; None with fewer than five patients.
+    """
+    names, of_case = np.unique(np.asarray(patients, dtype=object), return_inverse=True)
+    if len(names) < FEWEST_GROUPS:
+        return None
+    draws = _draws(tuple(names), seed, key)
+    if statistic == "median":
+        parts = np.array_split(draws, max(1, values.size * len(draws) // MEDIAN_CELLS))
+        drawn = np.concatenate([_weighted_medians(values, part[:, of_case]) for part in parts])
+    else:
+        drawn = draws @ np.bincount(of_case, values) / (draws @ np.bincount(of_case))
+    # Percentiles without interpolation: between a finite and an infinite value there is nothing.
+    low, high = np.percentile(drawn, (2.5, 97.5), method="nearest")
+    return float(low), float(high)
+
+
+def bootstrap_ratio(
+    parts: np.ndarray, wholes: np.ndarray, patients: Sequence[str], *, key: str, seed: int = 0
+) -> tuple[float, float] | None:
+    """Return the 95 % interval of sum(parts) / sum(wholes), such as found lesions of all lesions.
+
+    Args:
+        parts, wholes: Float64, one a case.
+        patients: The patient of each case.
+        key: What is asked, so that two questions do not share their luck.
+        seed: Of the resampling.
+
+    Returns:
+        2.5th and 97.5th percentile over those resamples that have a whole; None with fewer than five patients, or
+        without any whole.
+    """
+    names, of_case = np.unique(np.asarray(patients, dtype=object), return_inverse=True)
+    if len(names) < FEWEST_GROUPS or not wholes.any():
+        return None
+    draws = _draws(tuple(names), seed, key)
+    part, whole = draws @ np.bincount(of_case, parts), draws @ np.bincount(of_case, wholes)
+    low, high = np.percentile(part[whole > 0] / whole[whole > 0], (2.5, 97.5), method="nearest")
+    return float(low), float(high)
+
+
+@lru_cache(maxsize=8)  # the figures of a structure share their patients
+def _draws(patients: tuple[str, ...], seed: int, key: str) -> np.ndarray:
+    # -> how often each patient (sorted, each once) takes part in each resample
+    return resample_groups(patients, seed=seed, key=key)
+
+
+def _weighted_medians(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    # -> the median of each row's resample: the middle value, or the mean of the two middle ones
+    order = np.argsort(values)
+    reached = np.cumsum(weights[:, order], axis=1)
+    half = reached[:, -1:] / 2
+    lower, upper = np.argmax(reached >= half, axis=1), np.argmax(reached > half, axis=1)
+    return (values[order][lower] + values[order][upper]) / 2
+
+
 def interval(evaluation: Evaluation, groups: Mapping[str, str], *, seed: int = 0) -> Interval:
     """Return the mean Dice with its 95 % bootstrap interval over patients.
 
@@ -114,37 +173,6 @@ def interval(evaluation: Evaluation, groups: Mapping[str, str], *, seed: int = 0
         if means.size:
             low, high = (float(value) for value in np.percentile(means, (2.5, 97.5)))
     return Interval(low=low, mean=evaluation.mean_dice(), high=high, groups=count)
-
-
-def compare(first: Evaluation, second: Evaluation) -> list[Comparison]:
-    """Return, structure by structure, whether the second evaluation differs from the first beyond chance.
-
-    Raises:
-        DataError: The two do not score the same cases and structures.
-
-    Source:
-        Wilcoxon 1945, signed ranks of the paired differences (scipy.stats.wilcoxon); cases without a difference
-        are left out.
-    """
-    before, names = dice_table(first)
-    after, others = dice_table(second)
-    if names != others or {s.case for s in first.scores} != {s.case for s in second.scores}:
-        raise DataError(
-            f"{', '.join(first.members)} and {', '.join(second.members)} do not score the same cases and structures",
-            fix="Compare evaluations of one data set on the same cases.",
-            code="not_paired",
-        )
-    where = {score.case: row for row, score in enumerate(second.scores)}
-    gains = after[[where[score.case] for score in first.scores]] - before
-    return [_comparison(name, gains[:, column]) for column, name in enumerate(names)]
-
-
-def _comparison(name: str, gains: np.ndarray) -> Comparison:
-    gains = gains[np.isfinite(gains)]
-    if not gains.size:
-        return Comparison(structure=name, cases=0, median_gain=math.nan, p_value=math.nan)
-    p_value = float(wilcoxon(gains[gains != 0]).pvalue) if gains.any() else 1.0
-    return Comparison(structure=name, cases=gains.size, median_gain=float(np.median(gains)), p_value=p_value)
 
 
 def dice_table(evaluation: Evaluation) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -1,60 +1,41 @@
-"""Scores as tables: a row a case and structure, and a summary a structure."""
+"""Scores as tables: a row a case and structure, a row a lesion, a row a candidate."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from autoseg.records.record import Record
+from autoseg.records.metrics import NAMES
 from autoseg.records.results import Evaluation
+from autoseg.stages.evaluating.comparing import CandidateRow, CandidateStructure, CandidateTable
+from autoseg.stages.evaluating.ranking import RankedModel, Ranking
 from autoseg.workspace import writing
 
-FIGURES = ("dice", "iou", "precision", "recall", "surface_dice", "hd95_mm")
-VOLUMES = ("truth_ml", "predicted_ml", "volume_difference_ml")
-COLUMNS = ("case", "missing", "structure", *FIGURES, "surface_dice_tolerance_mm", *VOLUMES, "assd_mm", "lesion_f1")
-
-
-class StructureSummary(Record):
-    """One structure over all cases; nan is left out of every figure.
-
-    Attributes:
-        count: Cases with something to score.
-        failed: Of these, cases where truth or prediction was empty (Dice 0 without a surface to measure).
-        dice_mean, dice_median, dice_std: Over `count` cases; the standard deviation is the sample's.
-        iou_mean, precision_mean, recall_mean, surface_dice_mean: Over `count` cases; precision counts as 0 where
-            nothing was predicted of what is there.
-        hd95_mm_median, assd_mm_median: In mm; infinite distances take part in a median, where they would end a mean.
-        volume_difference_ml_mean: Predicted minus true volume: below 0 where too little is predicted on the whole.
-        lesion_f1_mean: Over the cases in which lesions were counted; nan where nobody asked.
-    """
-
-    structure: str
-    count: int
-    failed: int
-    dice_mean: float
-    dice_median: float
-    dice_std: float
-    iou_mean: float
-    precision_mean: float
-    recall_mean: float
-    surface_dice_mean: float
-    hd95_mm_median: float
-    assd_mm_median: float = float("nan")
-    volume_difference_ml_mean: float = float("nan")
-    lesion_f1_mean: float = float("nan")
+COLUMNS = ("case", "missing", "structure", *NAMES)
+LESION_COLUMNS = ("case", "structure", "kind", "place", "x_mm", "y_mm", "z_mm", "volume_ml", "diameter_mm", "dice")
 
 
 def frame(evaluation: Evaluation) -> pd.DataFrame:
     """Return one row a case and structure, in the order of the scores."""
     rows = [
-        {"case": score.case, "missing": score.missing}
-        | item.model_dump()
-        | {"volume_difference_ml": item.predicted_ml - item.truth_ml}
+        {"case": score.case, "missing": score.missing, "structure": item.structure} | item.figures()
         for score in evaluation.scores
         for item in score.structures
     ]
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def lesion_frame(evaluation: Evaluation) -> pd.DataFrame:
+    """Return one row a lesion of the truth and a false positive; none where lesions were not counted."""
+    rows = []
+    for score in evaluation.scores:
+        for item in score.structures:
+            for lesion in item.lesions.details if item.lesions else ():
+                at = dict(zip(("x_mm", "y_mm", "z_mm"), lesion.centre_mm, strict=True))
+                rows.append({"case": score.case, "structure": item.structure} | lesion.model_dump() | at)
+    return pd.DataFrame(rows, columns=list(LESION_COLUMNS))
 
 
 def write_scores(path: Path, evaluation: Evaluation) -> None:
@@ -63,32 +44,46 @@ def write_scores(path: Path, evaluation: Evaluation) -> None:
     Raises:
         ResourceError: The file cannot be written.
     """
+    write_table(path, frame(evaluation))
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write a table as CSV, whole or not at all; nan and inf are written so.
+
+    Raises:
+        ResourceError: The file cannot be written.
+    """
     with writing(path) as temporary:
-        frame(evaluation).to_csv(temporary, index=False, float_format="%.6g", na_rep="nan", lineterminator="\n")
+        table.to_csv(temporary, index=False, float_format="%.6g", na_rep="nan", lineterminator="\n")
 
 
-def summarise(evaluation: Evaluation) -> list[StructureSummary]:
-    """Return mean, median, standard deviation and count of every structure, in the order of the labels."""
-    table = frame(evaluation)
-    return [_summary(str(name), rows) for name, rows in table.groupby("structure", sort=False)]
+def comparison_frames(found: CandidateTable) -> dict[str, pd.DataFrame]:
+    """Return a comparison as tables: "" the candidates, "_structures" the same by structure, "_ranks" the rankings.
+
+    An interval becomes two columns, `<figure>_low` and `<figure>_high`; columns do not depend on what was found.
+    """
+    ranks = [
+        {"metric": ranking.metric, "scheme": ranking.scheme, "model": model.name, "rank": model.rank}
+        | {"value": model.value, "agreement": ranking.agreement}
+        | {f"rank_{place}_share": share for place, share in enumerate(_shares(model, ranking), start=1)}
+        for ranking in found.rankings
+        for model in ranking.models
+    ]
+    everywhere = ("dice", "hd95_mm", "surface_dice", "gain")
+    return {
+        "": pd.DataFrame([_flat(row, (*everywhere, "precision", "recall")) for row in found.rows]),
+        "_structures": pd.DataFrame([_flat(row, everywhere) for row in found.structures]),
+        "_ranks": pd.DataFrame(ranks),
+    }
 
 
-def _summary(name: str, rows: pd.DataFrame) -> StructureSummary:
-    scored = rows[rows["dice"].notna()]
-    dice = scored["dice"]
-    return StructureSummary(
-        structure=name,
-        count=len(scored),
-        failed=int((scored["hd95_mm"] == float("inf")).sum()),
-        dice_mean=float(dice.mean()),
-        dice_median=float(dice.median()),
-        dice_std=float(dice.std()),
-        iou_mean=float(scored["iou"].mean()),
-        precision_mean=float(scored["precision"].mean()),
-        recall_mean=float(scored["recall"].mean()),
-        surface_dice_mean=float(scored["surface_dice"].mean()),
-        hd95_mm_median=float(scored["hd95_mm"].median()),
-        assd_mm_median=float(scored["assd_mm"].median()),
-        volume_difference_ml_mean=float(scored["volume_difference_ml"].mean()),
-        lesion_f1_mean=float(scored["lesion_f1"].mean()),
-    )
+def _shares(model: RankedModel, ranking: Ranking) -> Sequence[float]:
+    return model.shares or [float("nan")] * len(ranking.models)
+
+
+def _flat(row: CandidateRow | CandidateStructure, bounded: Sequence[str]) -> dict[str, object]:
+    content = row.model_dump(exclude={"intervals"})
+    for figure in bounded:
+        low, high = row.intervals.get(figure, (float("nan"), float("nan")))
+        content |= {f"{figure}_low": low, f"{figure}_high": high}
+    return content

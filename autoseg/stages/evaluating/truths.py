@@ -5,6 +5,7 @@ from __future__ import annotations
 from autoseg.images import cases
 from autoseg.records.dataset import Case, Dataset
 from autoseg.records.errors import DataError
+from autoseg.records.metrics import Scoring, usual_tolerance_mm
 from autoseg.records.results import CaseScore
 from autoseg.records.volumes import LabelMap
 from autoseg.stages.evaluating.scoring import score
@@ -23,6 +24,15 @@ def truth(dataset: Dataset, case: Case, *, like: LabelMap | None = None) -> Labe
 
 
 def score_case(dataset: Dataset, case: Case, prediction: LabelMap) -> CaseScore:
-    """Return the scores of one prediction against the case's own labels."""
+    """Return the scores of one prediction against the case's own labels, with the data set's usual tolerances."""
     drawn = truth(dataset, case, like=prediction)
-    return score(case.id, dataset.labels, drawn, prediction, annotated=case.annotated)
+    scoring = Scoring(tolerances_mm=usual_tolerances(dataset))
+    return score(case.id, dataset.labels, drawn, prediction, annotated=case.annotated, scoring=scoring)
+
+
+def usual_tolerances(dataset: Dataset) -> dict[str, float]:
+    """Return structure (or region) -> the tolerance of its surface Dice in mm; see `usual_tolerance_mm`."""
+    return {
+        name: usual_tolerance_mm(name, dataset=dataset.name, layout=dataset.layout)
+        for name, _ in dataset.labels.targets
+    }

@@ -14,7 +14,8 @@ from jinja2 import Environment, StrictUndefined
 from autoseg import __version__
 from autoseg.records.plan import Plan
 from autoseg.records.results import Evaluation
-from autoseg.stages.evaluating import tables
+from autoseg.stages import evaluating
+from autoseg.stages.evaluating import summaries, tables
 from autoseg.stages.reporting import figures, gathering
 from autoseg.workspace import Workspace, read_record, write_bytes
 
@@ -35,7 +36,7 @@ def write(work: Workspace, plan: Plan) -> Path:
         plan_digest=plan.digest(),
         choice=choice,
         evaluation=evaluation,
-        summaries=tables.summarise(evaluation),
+        summaries=summaries.summarise(evaluation, evaluating.patients_of(work.dataset())),
         models=gathering.model_rows(work, plan),
         compared=gathering.candidates(work, plan),
         problems=gathering.problems(work),

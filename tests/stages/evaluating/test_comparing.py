@@ -6,7 +6,7 @@ import pytest
 from autoseg.records.errors import UsageError
 from autoseg.records.results import CaseScore, Evaluation
 from autoseg.stages.evaluating import CandidateTable, TrainedCandidate, compare_candidates
-from autoseg.stages.evaluating.comparing import holm
+from autoseg.stages.evaluating.paired_tests import holm
 from tests.stages.evaluating.test_tables import structure
 
 NAN = math.nan
@@ -99,9 +99,11 @@ def test_a_loss_in_every_one_of_eight_patients_is_no_chance():
     table = compare_candidates([many("best", best), many("other", best - np.linspace(0.01, 0.08, 8))], {})
     assert table.rows[1].p_value == pytest.approx(2 / 2**8)
     assert table.rows[1].gain == pytest.approx(-0.045)
-    # Half of the 95 % interval of a mean of 8, by the normal approximation.
-    half = 1.96 * np.linspace(0.01, 0.08, 8).std() / math.sqrt(8)
-    assert table.rows[1].smallest_difference == pytest.approx(half, abs=0.003)
+    # t(0.975) and t(0.80) of 7 degrees of freedom are 2.365 and 0.896.
+    spread = np.linspace(0.01, 0.08, 8).std(ddof=1) / math.sqrt(8)
+    assert table.rows[1].smallest_difference == pytest.approx((2.365 + 0.896) * spread, abs=1e-4)
+    low, high = table.rows[1].intervals["gain"]
+    assert low < -0.045 < high < 0
 
 
 def test_three_comparisons_are_corrected():
