@@ -30,6 +30,15 @@ def import_(
     register: Annotated[list[str] | None, typer.Option(help="Register this channel onto the first, rigidly.")] = None,
     nan: Annotated[str | None, typer.Option(help="Fill non-finite voxels: 'fill=min' or 'fill=NUMBER'.")] = None,
     resample_labels: Annotated[bool, typer.Option(help="Resample labels onto the image's grid.")] = False,
+    n4: Annotated[
+        list[str] | None, typer.Option(help="Correct this MR channel's bias field (repeatable), or 'all-mr'.")
+    ] = None,
+    drop_specks: Annotated[
+        float | None, typer.Option(metavar="MM3", help="Remove pieces of labels smaller than this, in mm3.")
+    ] = None,
+    crop_foreground: Annotated[
+        bool, typer.Option("--crop-foreground", help="Crop scans to the body; predictions fill the whole scan.")
+    ] = False,
     folds: Annotated[int, typer.Option(min=2, help="How many folds.")] = 5,
     dry_run: DryRun = False,
     json: Json = False,
@@ -47,6 +56,9 @@ def import_(
         register=tuple(register or ()),
         fill_nan=words.filling(nan),
         resample_labels=resample_labels,
+        n4=tuple(n4 or ()),
+        drop_specks_mm3=drop_specks,
+        crop_foreground=crop_foreground,
     )
     work = workspace(name, root)
     dataset = preparing.import_dataset(source, work, options, dry_run=dry_run)
@@ -69,7 +81,8 @@ def check(dataset: Name, root: Root = None, workers: Workers = None, json: Json 
     """List every problem of every case at once, each with its fix."""
     from autoseg.pipeline import preparing
 
-    report = preparing.check(workspace(dataset, root), workers=workers)
+    with console.progress(silent=json) as tell:
+        report = preparing.check(workspace(dataset, root), workers=workers, tell=tell)
     if json:
         console.as_json(report.model_dump(mode="json"))
     elif report.problems:

@@ -43,6 +43,7 @@ class _Task:
     configuration: Configuration
     folder: Path
     digest: str
+    kept: Path | None
 
 
 def prepare(
@@ -90,6 +91,7 @@ def preprocess(
     *,
     cases: Sequence[str] | None = None,
     workers: int | None = None,
+    kept: Path | None = None,
 ) -> dict[str, UserError]:
     """Preprocess cases into `folder`; those that are there already, whole and up to date, are left alone.
 
@@ -99,6 +101,7 @@ def preprocess(
         folder: `workspace.preprocessed(configuration.data_key)`.
         cases: Ids; None means every training case.
         workers: Processes, as for `map_cases`.
+        kept: Folder in which registrations are kept.
 
     Returns:
         Case id -> error of every case that failed; empty when all are there.
@@ -112,7 +115,8 @@ def preprocess(
     tasks: list[_Task] = []
     for case in wanted:
         try:
-            tasks.append(_Task(case, dataset, configuration, folder, inputs_digest(dataset, case, configuration)))
+            digest = inputs_digest(dataset, case, configuration)
+            tasks.append(_Task(case, dataset, configuration, folder, digest, kept))
         except UserError as error:
             failures[case.id] = error.in_case(case.id)
     with ThreadPoolExecutor() as pool:  # hashing releases the interpreter's lock
@@ -230,7 +234,7 @@ def _read(task: _Task) -> tuple[Image, LabelMap | None]:
     from autoseg.images.cases import read_image, read_labels
 
     case, dataset = task.case, task.dataset
-    image = read_image(case.images, dataset.channels, dataset.corrections, case=case.id)
+    image = read_image(case.images, dataset.channels, dataset.corrections, case=case.id, kept=task.kept)
     if case.labels is None:
         return image, None
     labels = read_labels(case.labels, dataset.labels, image.grid, case=case.id, corrections=dataset.corrections)

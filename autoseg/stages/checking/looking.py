@@ -29,6 +29,7 @@ class Task:
     channels: tuple[Channel, ...]
     labels: Labels
     corrections: tuple[Correction, ...]
+    kept: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def _read_image(task: Task) -> Image | Problem:
     from autoseg.images.cases import read_image
 
     try:
-        return read_image(task.case.images, task.channels, task.corrections, case=task.case.id)
+        return read_image(task.case.images, task.channels, task.corrections, case=task.case.id, kept=task.kept)
     except UserError as error:
         return failure(task.case.id, error)
 

@@ -26,6 +26,9 @@ class ImportOptions:
         register: Channels to be registered rigidly onto the first one.
         fill_nan: What non-finite voxels become: "min" (the channel's finite minimum), a number, or None (refused).
         resample_labels: Whether labels on another grid may be brought onto the image's, nearest.
+        n4: Channels whose bias field is corrected, or `all-mr` for every MR channel.
+        drop_specks_mm3: Pieces of labels smaller than this are removed; None removes none.
+        crop_foreground: Whether scans are cropped to the body.
         channel_kinds: Channel name -> kind, where the name alone does not tell it.
     """
 
@@ -38,6 +41,9 @@ class ImportOptions:
     register: tuple[str, ...] = ()
     fill_nan: str | float | None = None
     resample_labels: bool = False
+    n4: tuple[str, ...] = ()
+    drop_specks_mm3: float | None = None
+    crop_foreground: bool = False
     channel_kinds: dict[str, str] = field(default_factory=dict)
 
 
