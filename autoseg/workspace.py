@@ -6,7 +6,7 @@ The tree below the workspace's root (`--root`, else `$AUTOSEG_ROOT`, else `./aut
       dataset.json                              Dataset: what was imported, folds, corrections
       check.json                                CheckReport: every problem found
       fingerprint.json                          Fingerprint
-      registrations/<digest>.json               Motion: how a channel of a case was registered; below `scans/` of new scans
+      registrations/<digest>.json               Motion: how a channel was registered; `scans/`: of new scans
       plans/<plan>/plan.json                    Plan; forecast.json beside it: expected times, no part of its digest
       preprocessed/<data key>/<case>.json       CaseMarker: the case is complete; digest of its inputs, passage
       preprocessed/<data key>/<case>.image.b2nd     float32 (C, Z, Y, X)
