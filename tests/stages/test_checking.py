@@ -8,7 +8,7 @@ import pytest
 from autoseg.images import files
 from autoseg.records.check import CheckReport
 from autoseg.records.dataset import Case, Channel, Dataset, FileSource
-from autoseg.stages.checking import Look, Task, check, leaving_out, look_at, people, report
+from autoseg.stages.checking import Look, Task, check, leaving_out, look_at, outliers, people, report
 from autoseg.stages.importing import ImportOptions, import_dataset, make_folds
 from autoseg.stages.importing.siblings import ScanFacts
 from autoseg.stages.importing.structures import make_labels
@@ -220,9 +220,8 @@ def test_sides_are_measured_in_the_patient_not_in_the_array(source: Path) -> Non
 
 
 def test_a_case_unlike_the_others_by_intensity_and_by_field_of_view() -> None:
-    usual = {
-        f"c{n}": Look(facts=facts(-900, -500, 0, 40, 200, 400 + n), extent_mm=(300.0, 400.0, 400.0)) for n in range(7)
-    }
+    size = (300.0, 400.0, 400.0)
+    usual = {f"c{n}": Look(facts=facts(-900, -500, 0, 40, 200, 400 + n), extent_mm=size) for n in range(7)}
     scaled = Look(facts=facts(100, 5000, 9000, 12000, 20000, 30000), extent_mm=(300.0, 400.0, 400.0))
     small = Look(facts=facts(-900, -500, 0, 40, 200, 400), extent_mm=(30.0, 40.0, 60.0))
     first, second = records({**usual, "d": scaled, "e": small}).problems
@@ -282,3 +281,11 @@ def test_when_all_cases_are_bad_the_errors_stay(source: Path) -> None:
     dataset = import_dataset(source, "study", options=ImportOptions())
     found = check(dataset, workers=1)
     assert leaving_out.without_bad(dataset, found) == (dataset, found)
+
+
+def test_mr_of_another_scale_is_no_other_case() -> None:
+    usual = {f"c{n}": Look(facts=facts(0, 10, 40, 60, 100 + n, 120)) for n in range(7)}
+    scaled = Look(facts=facts(0, 4000, 16000, 24000, 40000, 48000))
+    cases = tuple(Case(id=id, group=id, images={}) for id in (*usual, "d"))
+    assert list(outliers.unlike_the_others(cases, {**usual, "d": scaled}, kind="mr")) == []
+    assert [row.case for row in outliers.unlike_the_others(cases, {**usual, "d": scaled}, kind="ct")] == ["d"]

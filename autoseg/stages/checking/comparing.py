@@ -31,7 +31,7 @@ def report(dataset: Dataset, looks: Mapping[str, Look]) -> CheckReport:
         *_odd_volumes(dataset, training),
         *_odd_spacings(everyone, looks),
         *outliers.exchanged_sides(training),
-        *outliers.unlike_the_others(everyone, looks),
+        *outliers.unlike_the_others(everyone, looks, kind=dataset.channels[0].kind),
         *people.same_person(everyone, looks),
         *_remarks(everyone, looks),
     ]

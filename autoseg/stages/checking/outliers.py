@@ -42,23 +42,23 @@ def exchanged_sides(looks: Mapping[str, Look]) -> Iterator[Problem]:
             yield make_problem(
                 "warning", "sides_exchanged",
                 f"its structures lie in mirrored order: left and right are exchanged against {agreeing} other cases",
-                fix="Compare it with another case: either the image is mirrored or the labels of the sides are swapped.",
+                fix="Compare it with another case: the image is mirrored, or the labels of the sides are swapped.",
                 case=id,
             )  # fmt: skip
 
 
-def unlike_the_others(cases: Sequence[Case], looks: Mapping[str, Look]) -> Iterator[Problem]:
+def unlike_the_others(cases: Sequence[Case], looks: Mapping[str, Look], *, kind: str) -> Iterator[Problem]:
     """Warn of cases whose intensities or field of view lie far from those of all the others."""
     known = {case.id: looks[case.id] for case in cases if case.id in looks and looks[case.id].facts is not None}
     if len(known) < FEWEST_TO_COMPARE:
         return
     reasons: dict[str, str] = {}
-    _intensities(known, reasons)
+    _intensities(known, kind, reasons)
     _extents(known, reasons)
     for id, what in reasons.items():
         yield make_problem(
             "warning", "unlike_others", f"is unlike the other cases: {what}",
-            fix="Look at it: another modality, unit, body part or scanner? Leave it out with --skip if it is not meant.",
+            fix="Look at it: another modality, unit, body part? Leave it out with --skip if it is not meant.",
             case=id,
         )  # fmt: skip
 
@@ -78,8 +78,13 @@ def _cosine(found: Mapping[str, float], usual: Mapping[str, float]) -> float | N
     return float(mine @ theirs) / (lengths[0] * lengths[1])
 
 
-def _intensities(looks: Mapping[str, Look], reasons: dict[str, str]) -> None:
+def _intensities(looks: Mapping[str, Look], kind: str, reasons: dict[str, str]) -> None:
+    """Compare values where they have a unit (CT), and elsewhere how they are spread, whatever their scale."""
     table = np.array([look.facts.quantiles for look in looks.values() if look.facts is not None])
+    what = "percentile of intensity"
+    if kind != "ct":
+        spread = np.maximum(table[:, 4] - table[:, 0], np.finfo(np.float32).tiny)
+        table, what = (table - table[:, 2:3]) / spread[:, None], "percentile of intensity, in spreads above the median,"
     usual = np.median(table, axis=0)
     width = max(float(usual[4] - usual[0]), 1e-6)
     for column, name in enumerate(QUANTILE_NAMES):
@@ -87,8 +92,7 @@ def _intensities(looks: Mapping[str, Look], reasons: dict[str, str]) -> None:
         limit = MANY_DEVIATIONS * max(float(np.median(away)), SMALLEST_DEVIATION["intensity"] * width)
         for id, value, step in zip(looks, table[:, column], away, strict=True):
             if step > limit:
-                words = f"its {name} percentile of intensity is {value:.4g}, in the median case {usual[column]:.4g}"
-                reasons.setdefault(id, words)
+                reasons.setdefault(id, f"its {name} {what} is {value:.4g}, in the median case {usual[column]:.4g}")
 
 
 def _extents(looks: Mapping[str, Look], reasons: dict[str, str]) -> None:
