@@ -12,7 +12,6 @@ from autoseg.images.cases import read_image, read_labels
 from autoseg.pipeline import preparing
 from autoseg.records.dataset import Dataset
 from autoseg.records.requests import PlanRequest
-from autoseg.records.volumes import LabelMap
 from autoseg.stages import preprocessing
 from autoseg.workspace import Workspace
 from tests.command_line import done, refused
@@ -79,12 +78,10 @@ def test_a_crop_comes_back_exactly_and_specks_are_gone(source: Path, tmp_path: P
     plan = preparing.make_plan(Workspace.locate("D", tmp_path / "w"), PlanRequest(presets=("smoke",)), workers=1)
     configuration = plan.configurations[0]
     seen = preprocessing.prepare(image, labels, configuration, case=case.id)
-    assert np.prod(seen.passage.crop.shape) < 0.7 * whole.size
+    assert np.prod(seen.passage.crop.shape) < 0.8 * whole.size
     logits = np.stack([seen.labels == value for value in range(3)]).astype(np.float32) * 20 - 10
-    back = regrid.home([regrid.Field(logits, seen.passage, 1.0)], output="softmax")
-    assert isinstance(back, LabelMap)
-    assert back.grid == image.grid
-    assert (back.array != whole).mean() < 0.02
+    back = regrid.home([regrid.Field(logits, seen.passage)], output="softmax")
+    assert np.array_equal(back, whole)
 
 
 def test_n4_is_done_to_the_channel_before_anything_else(source: Path, tmp_path: Path) -> None:
