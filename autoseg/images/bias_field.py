@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import SimpleITK as sitk
 
-from autoseg.images.foreground import otsu
+from autoseg.images.foreground import BRIGHTEST_PERCENT, otsu
 from autoseg.images.register import itk_image
 from autoseg.records.geometry import Grid, Shape
 
@@ -28,13 +28,13 @@ def correct_bias(array: np.ndarray, grid: Grid) -> tuple[np.ndarray, str]:
     Source:
         Tustison et al. 2010, doi:10.1109/TMI.2010.2046908, as implemented in ITK.
     """
-    threshold = otsu(array)
-    if threshold is None or float(array.max()) <= 0:
+    low, high = float(array.min()), float(array.max())
+    if low == high or high <= 0:
         return array, "bias field not corrected: the image has no contrast"
     steps = shrink_factors(grid)
     small = sitk.Shrink(itk_image(array, grid), steps[::-1])
     values = sitk.GetArrayViewFromImage(small)
-    inside = values > max(threshold, 0.0)
+    inside = signal(values)
     if min(inside.shape) < 2 or inside.sum() < FEWEST_VOXELS**2:
         return array, "bias field not corrected: too few voxels show the patient"
     field = _log_field(small, inside)
@@ -44,6 +44,13 @@ def correct_bias(array: np.ndarray, grid: Grid) -> tuple[np.ndarray, str]:
     spread = np.exp(np.ptp(np.percentile(sitk.GetArrayViewFromImage(field)[inside], (1, 99))))
     corrected = array * gain.astype(np.float32, copy=False)
     return corrected, f"bias field corrected (it varied by {100 * (spread - 1):.0f} %)"
+
+
+def signal(values: np.ndarray) -> np.ndarray:
+    """Return where there is signal: above half of Otsu's threshold, which alone would leave out darker tissue."""
+    bright = float(np.percentile(values, BRIGHTEST_PERCENT))
+    threshold = otsu(np.clip(values, 0.0, bright if bright > 0 else None))
+    return np.asarray(values > (0.0 if threshold is None else threshold / 2))
 
 
 def shrink_factors(grid: Grid) -> Shape:
