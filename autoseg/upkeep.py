@@ -29,7 +29,7 @@ def fingerprint(work: Workspace, dataset: Dataset, workers: int | None, *, write
         else:
             if known.dataset_digest == dataset.digest():
                 return known
-    measured = fingerprinting.measure(dataset, workers=workers)
+    measured = fingerprinting.measure(dataset, workers=workers, kept=work.registrations)
     if write:
         write_record(work.fingerprint_file, measured)
     return measured

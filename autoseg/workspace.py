@@ -6,6 +6,7 @@ The tree below the workspace's root (`--root`, else `$AUTOSEG_ROOT`, else `./aut
       dataset.json                              Dataset: what was imported, folds, corrections
       check.json                                CheckReport: every problem found
       fingerprint.json                          Fingerprint
+      registrations/<digest>.json               Motion: how a channel was registered; `scans/`: of new scans
       plans/<plan>/plan.json                    Plan; forecast.json beside it: expected times, no part of its digest
       preprocessed/<data key>/<case>.json       CaseMarker: the case is complete; digest of its inputs, passage
       preprocessed/<data key>/<case>.image.b2nd     float32 (C, Z, Y, X)
@@ -85,6 +86,11 @@ class Workspace:
     def check_file(self) -> Path:
         """Where the report of the last check lies."""
         return self.folder / "check.json"
+
+    @property
+    def registrations(self) -> Path:
+        """The folder of the registrations that were searched for."""
+        return self.folder / "registrations"
 
     def plan_file(self, plan: str) -> Path:
         """Where a Plan lies."""

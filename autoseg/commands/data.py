@@ -62,6 +62,15 @@ def import_(
     roi_table: Annotated[
         Path | None, typer.Option(help="DICOM: CSV with columns roi and name: what ROIs are called (empty: left out).")
     ] = None,
+    n4: Annotated[
+        list[str] | None, typer.Option(help="Correct this MR channel's bias field (repeatable), or 'all-mr'.")
+    ] = None,
+    drop_specks: Annotated[
+        float | None, typer.Option(metavar="MM3", help="Remove pieces of labels smaller than this, in mm3.")
+    ] = None,
+    crop_foreground: Annotated[
+        bool, typer.Option("--crop-foreground", help="Crop scans to the body; predictions fill the whole scan.")
+    ] = False,
     folds: Annotated[int, typer.Option(min=2, help="How many folds.")] = 5,
     dry_run: DryRun = False,
     json: Json = False,
@@ -80,6 +89,9 @@ def import_(
         fill_nan=words.filling(nan),
         resample_labels=resample_labels,
         roi_table=roi_table,
+        n4=tuple(n4 or ()),
+        drop_specks_mm3=drop_specks,
+        crop_foreground=crop_foreground,
     )
     work = workspace(name, root)
     dataset = preparing.import_dataset(source, work, options, dry_run=dry_run)
@@ -102,7 +114,8 @@ def check(dataset: Name, root: Root = None, workers: Workers = None, json: Json 
     """List every problem of every case at once, each with its fix."""
     from autoseg.pipeline import preparing
 
-    report = preparing.check(workspace(dataset, root), workers=workers)
+    with console.progress(silent=json) as tell:
+        report = preparing.check(workspace(dataset, root), workers=workers, tell=tell)
     if json:
         console.as_json(report.model_dump(mode="json"))
     elif report.problems:

@@ -16,6 +16,9 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done,
 PlanName = Annotated[str, typer.Option("--plan", help="Name of the plan.")]
 Device = Annotated[str | None, typer.Option(help="cuda, mps or cpu. [default: the fastest there is]")]
 Workers = Annotated[int | None, typer.Option(help="Processes that read cases. [default: one a core]")]
+SkipBad = Annotated[
+    bool, typer.Option("--skip-bad", help="Leave cases with errors out from now on; the report says which and why.")
+]
 Minutes = Annotated[
     float | None, typer.Option(min=0.1, help="Budget for training the whole line-up, held-out prediction included.")
 ]

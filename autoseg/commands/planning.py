@@ -17,6 +17,7 @@ from autoseg.commands.options import (
     Name,
     PlanName,
     Root,
+    SkipBad,
     Workers,
     plan_request,
     workspace,
@@ -35,6 +36,7 @@ def plan_and_preprocess(
     device: Device = None,
     root: Root = None,
     workers: Workers = None,
+    skip_bad: SkipBad = False,
     dry_run: DryRun = False,
     json: Json = False,
 ) -> None:
@@ -47,6 +49,8 @@ def plan_and_preprocess(
         if dry_run:
             made = preparing.make_plan(work, request, workers=workers, write=False)
         else:
+            if skip_bad:
+                preparing.checked(work, workers, skip_bad=True, tell=tell)
             made = preparing.plan_and_preprocess(work, request, workers=workers, tell=tell)
     if json:
         console.as_json(made.model_dump(mode="json"))

@@ -16,6 +16,7 @@ from autoseg.commands.options import (
     Name,
     PlanName,
     Root,
+    SkipBad,
     Workers,
     plan_request,
     workspace,
@@ -140,6 +141,7 @@ def run(
     device: Device = None,
     root: Root = None,
     workers: Workers = None,
+    skip_bad: SkipBad = False,
     dry_run: DryRun = False,
     json: Json = False,
 ) -> None:
@@ -153,7 +155,7 @@ def run(
         console.as_json({"steps": steps}) if json else console.line("\n".join(["would do:", *steps]))
         return
     with console.progress(silent=json) as tell:
-        choice = running.run(work, request, workers=workers, tell=tell)
+        choice = running.run(work, request, workers=workers, skip_bad=skip_bad, tell=tell)
     views.choice(choice, json=json)
     if not json:
         console.line(f"report: {work.report_file(plan)}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import numpy as np
 from autoseg.images import colour_labels, files, label_values, placing, slices
 from autoseg.images.dicom import rtstruct, seg, series
 from autoseg.images.header import VolumeHeader
+from autoseg.images.motions import Pair
 from autoseg.records.dataset import (
     Channel,
     Correction,
@@ -29,15 +32,22 @@ from autoseg.records.volumes import Image, LabelMap
 
 
 def read_image(
-    images: Mapping[str, Source], channels: Sequence[Channel], corrections: Sequence[Correction], *, case: str
+    images: Mapping[str, Source],
+    channels: Sequence[Channel],
+    corrections: Sequence[Correction],
+    *,
+    case: str,
+    kept: Path | None = None,
 ) -> Image:
     """Return all channels of a case on the grid of the first one that is there.
 
     Args:
         images: Channel name -> where it lies.
         channels: In the order of the result.
-        corrections: `fill_nan`, `resample_to_first` and `register_to_first` act here; others elsewhere.
+        corrections: `fill_nan`, `n4`, `resample_to_first`, `register_to_first` and `crop_foreground` act here, in
+            this order; others elsewhere.
         case: For messages.
+        kept: Folder in which registrations are kept, so that each is searched for once; None keeps none.
 
     Returns:
         float32 (C, Z, Y, X), finite. `valid` is None unless a channel was resampled or is missing (an optional one:
@@ -48,7 +58,8 @@ def read_image(
             channel lies on another grid, and no correction takes care of it.
     """
     try:
-        return _read_image(images, channels, corrections)
+        image = _read_image(images, channels, corrections, case=case, kept=kept)
+        return _cropped(image, images, channels, corrections)
     except UserError as error:
         raise error.in_case(case) from None
 
@@ -63,7 +74,8 @@ def read_labels(
         labels: Which values the files may hold, and what each becomes.
         grid: Of the image.
         case: For messages.
-        corrections: `resample_labels` brings labels on another grid onto the image's, by nearest neighbour.
+        corrections: `resample_labels` brings labels on another grid onto the image's, by nearest neighbour;
+            `drop_specks` removes stray pieces.
 
     Returns:
         (Z, Y, X), uint8, or int16 when there are more than 250 structures.
@@ -89,10 +101,46 @@ def read_labels(
             array = _read_label_map(source, labels, grid, corrections, case=case)
     except UserError as error:
         raise error.in_case(case) from None
-    return LabelMap(array=array, grid=grid)
+    return _without_specks(LabelMap(array=array, grid=grid), labels, corrections)
 
 
-def _read_image(images: Mapping[str, Source], channels: Sequence[Channel], corrections: Sequence[Correction]) -> Image:
+def _without_specks(found: LabelMap, labels: Labels, corrections: Sequence[Correction]) -> LabelMap:
+    rule = next((item for item in corrections if item.kind == "drop_specks"), None)
+    if rule is None or rule.value is None:
+        return found
+    from autoseg.images.specks import drop_specks
+
+    voxel_mm3 = 1000 * found.grid.voxel_ml()
+    array, said = drop_specks(found.array, smallest_mm3=rule.value, voxel_mm3=voxel_mm3, values=len(labels.structures))
+    return LabelMap(array=array, grid=found.grid, notes=(said,) if said else ())
+
+
+def _cropped(
+    image: Image, images: Mapping[str, Source], channels: Sequence[Channel], corrections: Sequence[Correction]
+) -> Image:
+    """Set to 0 what lies outside a box around the body, in place: such a rim is cropped on the way to the network."""
+    rule = next((item for item in corrections if item.kind == "crop_foreground"), None)
+    if rule is None:
+        return image
+    from autoseg.images.foreground import MARGIN_MM, body_box
+
+    index = next(number for number, channel in enumerate(channels) if channel.name in images)
+    margin_mm = MARGIN_MM if rule.value is None else rule.value
+    box = body_box(image.array[index], image.grid, kind=channels[index].kind, margin_mm=margin_mm)
+    array = np.zeros_like(image.array)
+    array[(slice(None), *box.slices())] = image.array[(slice(None), *box.slices())]
+    share = 100 * math.prod(box.shape) / math.prod(image.grid.shape)
+    return replace(image, array=array, notes=(*image.notes, f"cropped to the body ({share:.0f} % of the scan)"))
+
+
+def _read_image(
+    images: Mapping[str, Source],
+    channels: Sequence[Channel],
+    corrections: Sequence[Correction],
+    *,
+    case: str,
+    kept: Path | None,
+) -> Image:
     _require_channels(images, channels)
     grid: Grid | None = None
     arrays: list[np.ndarray | None] = []
@@ -107,11 +155,16 @@ def _read_image(images: Mapping[str, Source], channels: Sequence[Channel], corre
         array, found, said = _read_channel(images[channel.name], channel, corrections)
         valid = None
         if grid is None:
-            grid, first = found, array
+            grid, first, kind = found, array, channel.kind
         else:
             path = _file(images[channel.name])
             moved = placing.onto_first(
-                array, found, first, grid, channel=channel.name, file=path, corrections=corrections
+                Pair(array, found, first, grid, kind),
+                corrections,
+                channel=channel.name,
+                case=case,
+                file=path,
+                kept=kept,
             )
             array, valid, more = moved
             said += more
@@ -146,7 +199,7 @@ def _read_channel(
         array = stored.astype(np.float32, copy=False)  # what float32 cannot hold becomes inf, and is found below
     finite = np.isfinite(array)
     if finite.all():
-        return array, header.grid, header.notes
+        return _unshaded(array, header, channel, corrections, header.notes)
     fill = _correction(corrections, "fill_nan", channel.name)
     count = int(array.size - finite.sum())
     if fill is None or (fill.value is None and not finite.any()):
@@ -160,7 +213,24 @@ def _read_channel(
         )
     value = array[finite].min() if fill.value is None else np.float32(fill.value)
     filled = np.where(finite, array, value).astype(np.float32, copy=False)
-    return filled, header.grid, (*header.notes, f"{count:,} voxels that were not finite were set to {value:g}")
+    said = (*header.notes, f"{count:,} voxels that were not finite were set to {value:g}")
+    return _unshaded(filled, header, channel, corrections, said)
+
+
+def _unshaded(
+    array: np.ndarray,
+    header: VolumeHeader,
+    channel: Channel,
+    corrections: Sequence[Correction],
+    notes: tuple[str, ...],
+) -> tuple[np.ndarray, Grid, tuple[str, ...]]:
+    """Return a channel, its grid and its notes; without its bias field where that is asked for."""
+    if _correction(corrections, "n4", channel.name) is None:
+        return array, header.grid, notes
+    from autoseg.images.bias_field import correct_bias
+
+    corrected, said = correct_bias(array, header.grid)
+    return corrected, header.grid, (*notes, said)
 
 
 def _read_voxels(source: FileSource | SlicesSource | DicomSource) -> tuple[np.ndarray, VolumeHeader]:

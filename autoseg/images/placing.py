@@ -8,31 +8,37 @@ from pathlib import Path
 
 import numpy as np
 
+from autoseg.images import motions
+from autoseg.images.motions import Pair
 from autoseg.records.dataset import Correction
 from autoseg.records.errors import DataError
 from autoseg.records.geometry import Box, Grid, Shape
+from autoseg.records.registration import Motion
 
 ALIGNED_VOXELS = 0.05  # how far a cutting may lie beside the image's voxels and still be pasted
 
 
 def onto_first(
-    array: np.ndarray,
-    source: Grid,
-    first: np.ndarray,
-    grid: Grid,
-    *,
-    channel: str,
-    file: Path,
-    corrections: Sequence[Correction],
+    pair: Pair, corrections: Sequence[Correction], *, channel: str, case: str, file: Path, kept: Path | None = None
 ) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...]]:
     """Return a channel on the first channel's grid, where it is valid (None: everywhere), and notes.
+
+    Args:
+        pair: The channel, and the first one.
+        corrections: `register_to_first` and `resample_to_first` act here.
+        channel: Its name.
+        case: Whose it is.
+        file: For messages.
+        kept: Folder in which registrations are kept, or None.
 
     Raises:
         DataError: It lies on another grid and no correction says what to do.
     """
+    array, source, grid = pair.moving, pair.moving_grid, pair.fixed_grid
     kinds = {item.kind for item in corrections if item.channel in (None, channel)}
     if "register_to_first" in kinds:
-        return _registered(array, source, first, grid)
+        motion = motions.motion_of(pair, case=case, channel=channel, kept=kept)
+        return *_moved(pair, motion), (motions.in_words(motion),)
     difference = grid.difference(source)
     if difference is None:
         return array, None, ()
@@ -124,14 +130,10 @@ def part_of(grid: Grid, box: Box) -> Grid:
     return Grid(shape=box.shape, spacing_mm=grid.spacing_mm, origin_mm=(x, y, z), direction=grid.direction)
 
 
-def _registered(
-    array: np.ndarray, source: Grid, first: np.ndarray, grid: Grid
-) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    from autoseg.images import register
+def _moved(pair: Pair, motion: Motion) -> tuple[np.ndarray, np.ndarray]:
+    from autoseg.images.register import resample_registered
 
-    registration = register.register_rigid(array, source, first, grid)
-    moved, valid = register.resample_registered(array, source, grid, registration)
-    return moved, valid, (registration.in_words(grid),)
+    return resample_registered(pair.moving, pair.moving_grid, pair.fixed_grid, np.asarray(motion.matrix))
 
 
 def _contrast(found: Grid, image: Grid) -> tuple[str, str, str]:

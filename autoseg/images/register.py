@@ -15,6 +15,7 @@ SEED = 20240229
 SAMPLES = 100_000  # of the fixed image, a level
 LARGEST_TURN_DEGREES = 45.0
 SMALLEST_GAIN = 1e-4
+RIM_MM = 10.0  # how far around the body the images are compared: its skin counts, the couch does not
 SHORTEST_AXIS = 4  # voxels; below, there is nothing to smooth and to shrink
 
 
@@ -35,17 +36,10 @@ class Registration:
     metric_after: float
     accepted: bool
 
-    def in_words(self, fixed_grid: Grid) -> str:
-        """Return what was done, for people; the shift is that of the fixed image's centre."""
-        if not self.accepted:
-            return "registration found nothing better than the headers' geometry, which was kept"
-        turn = turn_degrees(self.matrix)
-        centre = _grid_centre(fixed_grid)
-        shift = float(np.linalg.norm(self.matrix[:3, :3] @ centre + self.matrix[:3, 3] - centre))
-        return f"registered onto the first channel (shifted by {shift:.1f} mm, turned by {turn:.1f} degrees)"
 
-
-def register_rigid(moving: np.ndarray, moving_grid: Grid, fixed: np.ndarray, fixed_grid: Grid) -> Registration:
+def register_rigid(
+    moving: np.ndarray, moving_grid: Grid, fixed: np.ndarray, fixed_grid: Grid, *, mask: np.ndarray | None = None
+) -> Registration:
     """Find the rigid motion that brings `moving` onto `fixed`; the two may show different contrasts.
 
     Args:
@@ -53,6 +47,7 @@ def register_rigid(moving: np.ndarray, moving_grid: Grid, fixed: np.ndarray, fix
         moving_grid: Where its voxels lie.
         fixed: (Z, Y, X), finite.
         fixed_grid: Where its voxels lie.
+        mask: Bool, (Z, Y, X), on the fixed grid: where the two are compared; None compares everywhere.
 
     Returns:
         The motion, or the identity with `accepted` False.
@@ -60,12 +55,17 @@ def register_rigid(moving: np.ndarray, moving_grid: Grid, fixed: np.ndarray, fix
     Source:
         Mattes et al. 2003, doi:10.1109/TMI.2003.809072 (mutual information), as implemented in ITK.
     """
-    fixed_image, moving_image = _image(fixed, fixed_grid), _image(moving, moving_grid)
-    metric_of = _method(fixed_grid, levels=1)
+    fixed_image, moving_image = itk_image(fixed, fixed_grid), itk_image(moving, moving_grid)
+    where = (
+        None
+        if mask is None or mask.all() or not mask.any()
+        else itk_image(mask.view(np.uint8), fixed_grid, sitk.sitkUInt8)
+    )
+    metric_of = _method(fixed_grid, where, levels=1)
     before = _metric(metric_of, _start(_grid_centre(fixed_grid)), fixed_image, moving_image)
     matrix, after = np.eye(4), before
     for start in _starts(fixed_grid, moving_grid):
-        found = _search(start, fixed_image, moving_image, fixed_grid)
+        found = _search(start, fixed_image, moving_image, fixed_grid, where)
         if found is None or not _sensible(start, found, moving_grid):
             continue
         value = _metric(metric_of, found, fixed_image, moving_image)
@@ -75,7 +75,7 @@ def register_rigid(moving: np.ndarray, moving_grid: Grid, fixed: np.ndarray, fix
 
 
 def resample_registered(
-    moving: np.ndarray, moving_grid: Grid, fixed_grid: Grid, registration: Registration
+    moving: np.ndarray, moving_grid: Grid, fixed_grid: Grid, matrix: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the moving image on the fixed grid, linearly interpolated, and where it was measured.
 
@@ -83,18 +83,18 @@ def resample_registered(
         moving: (Z, Y, X).
         moving_grid: Where its voxels lie.
         fixed_grid: Of the result.
-        registration: From `register_rigid`.
+        matrix: (4, 4), from `register_rigid`.
 
     Returns:
         float32 and bool, both of `fixed_grid.shape`; outside the moving image's field of view 0 and False.
     """
     transform = sitk.AffineTransform(3)
-    transform.SetMatrix(registration.matrix[:3, :3].ravel().tolist())
-    transform.SetTranslation(registration.matrix[:3, 3].tolist())
+    transform.SetMatrix(matrix[:3, :3].ravel().tolist())
+    transform.SetTranslation(matrix[:3, 3].tolist())
     reference = _reference(fixed_grid)
-    image = _image(moving, moving_grid)
+    image = itk_image(moving, moving_grid)
     array = sitk.GetArrayFromImage(sitk.Resample(image, reference, transform, sitk.sitkLinear, 0.0))
-    field = _image(np.ones(moving.shape, np.uint8), moving_grid, sitk.sitkUInt8)
+    field = itk_image(np.ones(moving.shape, np.uint8), moving_grid, sitk.sitkUInt8)
     valid = sitk.GetArrayFromImage(sitk.Resample(field, reference, transform, sitk.sitkNearestNeighbor, 0.0))
     return array, valid.astype(np.bool_)
 
@@ -104,7 +104,24 @@ def turn_degrees(matrix: np.ndarray) -> float:
     return math.degrees(math.acos(float(np.clip((np.trace(matrix[:3, :3]) - 1) / 2, -1.0, 1.0))))
 
 
-def _image(array: np.ndarray, grid: Grid, pixel: int = sitk.sitkFloat32) -> sitk.Image:
+def shift_mm(matrix: np.ndarray, grid: Grid) -> float:
+    """Return how far a (4, 4) motion moves the centre of a field."""
+    return float(_shifts(matrix, _grid_centre(grid)[None])[0])
+
+
+def corner_shift_mm(matrix: np.ndarray, grid: Grid) -> float:
+    """Return how far a (4, 4) motion moves that corner of a field that it moves most: where a turn shows."""
+    ends = np.array(np.meshgrid(*[(-0.5, size - 0.5) for size in grid.shape], indexing="ij")).reshape(3, -1)
+    corners = grid.affine()[:3, :3] @ ends + grid.affine()[:3, 3:]
+    return float(_shifts(matrix, corners.T).max())
+
+
+def _shifts(matrix: np.ndarray, places: np.ndarray) -> np.ndarray:
+    return np.asarray(np.linalg.norm(places @ matrix[:3, :3].T + matrix[:3, 3] - places, axis=1))
+
+
+def itk_image(array: np.ndarray, grid: Grid, pixel: int = sitk.sitkFloat32) -> sitk.Image:
+    """Return an array (Z, Y, X) as an ITK image that knows where its voxels lie."""
     image = sitk.Cast(sitk.GetImageFromArray(array), pixel)
     image.SetSpacing(grid.spacing_mm[::-1])
     image.SetOrigin(grid.origin_mm)
@@ -152,12 +169,14 @@ def _overlap_fraction(one: Grid, other: Grid) -> float:
     return float(inside.all(axis=0).mean())
 
 
-def _method(grid: Grid, *, levels: int) -> sitk.ImageRegistrationMethod:
+def _method(grid: Grid, where: sitk.Image | None, *, levels: int) -> sitk.ImageRegistrationMethod:
     method = sitk.ImageRegistrationMethod()
     method.SetMetricAsMattesMutualInformation(BINS)
     method.SetMetricSamplingStrategy(method.REGULAR)
     share = min(1.0, SAMPLES / math.prod(grid.shape))
     method.SetMetricSamplingPercentagePerLevel([min(1.0, share * 8**level) for level in reversed(range(levels))], SEED)
+    if where is not None:
+        method.SetMetricFixedMask(where)
     method.SetInterpolator(sitk.sitkLinear)
     method.SetNumberOfThreads(1)
     method.SetNumberOfWorkUnits(1)  # sums over several units end in another order each run
@@ -165,10 +184,10 @@ def _method(grid: Grid, *, levels: int) -> sitk.ImageRegistrationMethod:
 
 
 def _search(
-    start: sitk.Euler3DTransform, fixed: sitk.Image, moving: sitk.Image, grid: Grid
+    start: sitk.Euler3DTransform, fixed: sitk.Image, moving: sitk.Image, grid: Grid, where: sitk.Image | None
 ) -> sitk.Euler3DTransform | None:
     shrinks = [factor for factor in (4, 2, 1) if min(grid.shape) >= SHORTEST_AXIS * factor] or [1]
-    method = _method(grid, levels=len(shrinks))
+    method = _method(grid, where, levels=len(shrinks))
     method.SetOptimizerAsRegularStepGradientDescent(
         learningRate=2.0, minStep=1e-3, numberOfIterations=100, relaxationFactor=0.6, gradientMagnitudeTolerance=1e-6
     )

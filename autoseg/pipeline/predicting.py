@@ -55,7 +55,9 @@ def predict(
         try:
             form.require(scan, request.new_uids)
             prediction = predicting.predict_scan(
-                read_image(scan.images, plan.channels, plan.corrections, case=scan.id),
+                read_image(
+                    scan.images, plan.channels, plan.corrections, case=scan.id, kept=work.registrations / "scans"
+                ),
                 members,
                 case=scan.id,
                 labels=plan.labels,

@@ -21,6 +21,7 @@ from autoseg.records.machine import DeviceProfile
 from autoseg.records.plan import Configuration, Plan, Preparation, Preset
 from autoseg.records.requests import PlanRequest
 from autoseg.stages import checking, importing, planning, preprocessing
+from autoseg.stages.checking import leaving_out
 from autoseg.workspace import Workspace, read_record, write_record
 
 if TYPE_CHECKING:
@@ -39,15 +40,21 @@ def import_dataset(
     return dataset
 
 
-def check(work: Workspace, *, workers: int | None = None) -> CheckReport:
+def check(work: Workspace, *, workers: int | None = None, tell: Tell = quiet) -> CheckReport:
     """Look at every case and list every problem at once."""
-    report = checking.check(work.dataset(), workers=workers)
+
+    def said(done: int, count: int) -> None:
+        tell(f"check {done} of {count} cases", done / count, None)
+
+    report = checking.check(work.dataset(), workers=workers, kept=work.registrations, tell=said)
     write_record(work.check_file, report)
     return report
 
 
-def checked(work: Workspace, workers: int | None) -> None:
+def checked(work: Workspace, workers: int | None, *, skip_bad: bool = False, tell: Tell = quiet) -> None:
     """Check the data unless these very data were checked.
+
+    With `skip_bad`, cases with errors are left out of the data set from now on, and its notes say so.
 
     Raises:
         DataError: There are errors; all of them are in `check.json`.
@@ -57,7 +64,13 @@ def checked(work: Workspace, workers: int | None) -> None:
     if work.check_file.exists() and not upkeep.changed_since(dataset, work.check_file):
         known = read_record(work.check_file, CheckReport)
         report = known if known.dataset_digest == dataset.digest() else None
-    report = report or check(work, workers=workers)
+    report = report or check(work, workers=workers, tell=tell)
+    if skip_bad and report.errors():
+        dataset, report = leaving_out.without_bad(dataset, report)
+        for note in dataset.notes[-1:]:
+            log.warning("%s", note)
+        write_record(work.dataset_file, dataset)
+        write_record(work.check_file, report)
     errors = report.errors()
     if errors:
         first = errors[0]
@@ -65,7 +78,7 @@ def checked(work: Workspace, workers: int | None) -> None:
             f"{len(errors)} problems keep {work.name} from being used; the first: {first.what}",
             case=first.case,
             file=first.file,
-            fix=f"{first.fix} `autoseg check -d {work.name}` lists all of them.",
+            fix=f"{first.fix} `autoseg check -d {work.name}` lists all of them; --skip-bad leaves such cases out.",
             code="check_failed",
         )
 
@@ -158,7 +171,7 @@ def preprocess(
             tell(f"preprocess {count} cases", (number + done / count) / len(by_key), None)
 
         failures |= preprocessing.preprocess(
-            dataset, preparation, work.preprocessed(key), workers=workers, on_case=on_case
+            dataset, preparation, work.preprocessed(key), workers=workers, on_case=on_case, kept=work.registrations
         )
     if failures:
         raise CasesFailed(f"{len(failures)} of {len(dataset.cases)} cases could not be preprocessed", failures)

@@ -16,9 +16,16 @@ from autoseg.stages.training import runs
 from autoseg.workspace import Workspace
 
 
-def run(work: Workspace, request: PlanRequest, *, workers: int | None = None, tell: Tell = quiet) -> EnsembleChoice:
+def run(
+    work: Workspace,
+    request: PlanRequest,
+    *,
+    workers: int | None = None,
+    skip_bad: bool = False,
+    tell: Tell = quiet,
+) -> EnsembleChoice:
     """Do all that is not done yet, and again what has changed: check, plan, preprocess, train, choose, report."""
-    checked(work, workers)
+    checked(work, workers, skip_bad=skip_bad, tell=tell)
     plan = current_plan(work, request, workers, tell)
     preprocess(work, [item.preparation for item in lineup(plan)], workers=workers, tell=tell)
     training_request = TrainRequest(plan=plan.name, minutes=request.minutes, device=request.device)

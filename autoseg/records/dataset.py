@@ -181,13 +181,26 @@ class Correction(Record):
         kind: `fill_nan` (non-finite voxels become `value`, or the channel's finite minimum when it is None),
             `resample_to_first` (a channel on another grid goes onto the first channel's, with a field-of-view mask),
             `register_to_first` (rigidly), `orient` (array axes along patient axes: LPS), `remap_labels` (values of
-            the files become 1..K; they come back on export), `resample_labels` (labels onto the image, nearest).
+            the files become 1..K; they come back on export), `resample_labels` (labels onto the image, nearest),
+            `n4` (the smooth shading of an MR channel is divided out), `drop_specks` (pieces of labels smaller than
+            `value` mm3 are painted over), `crop_foreground` (what lies outside a box around the body, with a margin
+            of `value` mm, becomes 0 and so is cropped; predictions come back on the whole scan).
         channel: The channel it concerns, or None for all.
         value: See `kind`.
         because: The reason, for people.
     """
 
-    kind: Literal["fill_nan", "resample_to_first", "register_to_first", "orient", "remap_labels", "resample_labels"]
+    kind: Literal[
+        "fill_nan",
+        "resample_to_first",
+        "register_to_first",
+        "orient",
+        "remap_labels",
+        "resample_labels",
+        "n4",
+        "drop_specks",
+        "crop_foreground",
+    ]
     channel: str | None = None
     value: float | None = None
     because: str

@@ -31,10 +31,14 @@ class Image:
 
 @dataclass(frozen=True)
 class LabelMap:
-    """Inside values (0 background, 1..K structures, K + 1 ignored) on one grid; uint8, or int16 when K > 250."""
+    """Inside values (0 background, 1..K structures, K + 1 ignored) on one grid; uint8, or int16 when K > 250.
+
+    `notes` says what was done to them, for people.
+    """
 
     array: np.ndarray
     grid: Grid
+    notes: tuple[str, ...] = ()
 
 
 class Passage(Record):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
@@ -29,6 +30,7 @@ class _Order:
     labels: Labels
     corrections: tuple[Correction, ...]
     sample: int
+    kept: Path | None
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,9 @@ class _Measured:
     annotated: tuple[int, ...]
 
 
-def measure(dataset: Dataset, *, workers: int | None = None, skip: Collection[str] = ()) -> Fingerprint:
+def measure(
+    dataset: Dataset, *, workers: int | None = None, skip: Collection[str] = (), kept: Path | None = None
+) -> Fingerprint:
     """Return the data set in numbers.
 
     Each case is brought to LPS orientation and cropped to where any channel is not zero. Intensities come from
@@ -67,6 +71,7 @@ def measure(dataset: Dataset, *, workers: int | None = None, skip: Collection[st
         dataset: As it was imported.
         workers: Processes; None means as many as processors and memory admit.
         skip: Ids of cases to leave out.
+        kept: Folder in which registrations are kept.
 
     Raises:
         CasesFailed: Some cases cannot be read; every one is listed.
@@ -81,7 +86,8 @@ def measure(dataset: Dataset, *, workers: int | None = None, skip: Collection[st
     left_out = {dataset.case(id).id for id in skip}
     cases = [case for case in dataset.cases if case.id not in left_out]
     sample = SAMPLED_VOXELS // max(1, len(cases))
-    orders = [(case.id, _Order(case, dataset.channels, dataset.labels, dataset.corrections, sample)) for case in cases]
+    shared = (dataset.channels, dataset.labels, dataset.corrections, sample, kept)
+    orders = [(case.id, _Order(case, *shared)) for case in cases]
     count = suited(workers, (path for case in cases for path in case.files()))
     found: dict[str, _Measured | UserError] = dict(map_cases(_measure_case, orders, workers=count, label="fingerprint"))
     measured = _all_well([(case.id, found[case.id]) for case in cases])
@@ -123,7 +129,7 @@ def _measure_case(order: _Order) -> _Measured:
     from autoseg.images import cases, regrid
 
     case, labels = order.case, order.labels
-    image = cases.read_image(case.images, order.channels, order.corrections, case=case.id)
+    image = cases.read_image(case.images, order.channels, order.corrections, case=case.id, kept=order.kept)
     array, grid = regrid.orient(image.array, image.grid)
     box = regrid.nonzero_box(array)
     cut = box.slices()

@@ -43,6 +43,7 @@ class _Task:
     preparation: Preparation
     folder: Path
     digest: str
+    kept: Path | None
 
 
 def prepare(
@@ -91,6 +92,7 @@ def preprocess(
     cases: Sequence[str] | None = None,
     workers: int | None = None,
     on_case: Callable[[int, int], None] = lambda done, count: None,
+    kept: Path | None = None,
 ) -> dict[str, UserError]:
     """Preprocess cases into `folder`; those that are there already, whole and up to date, are left alone.
 
@@ -101,6 +103,7 @@ def preprocess(
         cases: Ids; None means every training case.
         workers: Processes, as for `map_cases`.
         on_case: Called after every case with how many are done, and of how many; what it raises ends the work.
+        kept: Folder in which registrations are kept.
 
     Returns:
         Case id -> error of every case that failed; empty when all are there.
@@ -114,7 +117,8 @@ def preprocess(
     tasks: list[_Task] = []
     for case in wanted:
         try:
-            tasks.append(_Task(case, dataset, preparation, folder, inputs_digest(dataset, case, preparation)))
+            digest = inputs_digest(dataset, case, preparation)
+            tasks.append(_Task(case, dataset, preparation, folder, digest, kept))
         except UserError as error:
             failures[case.id] = error.in_case(case.id)
     with ThreadPoolExecutor() as pool:  # hashing releases the interpreter's lock
@@ -235,7 +239,7 @@ def _read(task: _Task) -> tuple[Image, LabelMap | None]:
     from autoseg.images.cases import read_image, read_labels
 
     case, dataset = task.case, task.dataset
-    image = read_image(case.images, dataset.channels, dataset.corrections, case=case.id)
+    image = read_image(case.images, dataset.channels, dataset.corrections, case=case.id, kept=task.kept)
     if case.labels is None:
         return image, None
     labels = read_labels(case.labels, dataset.labels, image.grid, case=case.id, corrections=dataset.corrections)

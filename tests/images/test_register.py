@@ -4,9 +4,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from autoseg.images import files
-from autoseg.images.register import Registration, register_rigid, resample_registered, turn_degrees
+from autoseg.images.register import (
+    Registration,
+    corner_shift_mm,
+    register_rigid,
+    resample_registered,
+    shift_mm,
+    turn_degrees,
+)
 from autoseg.records.geometry import Grid
 
 SHIFT_MM = 10.0
@@ -41,6 +49,7 @@ def check_found(found: Registration, truth: np.ndarray, grid: Grid) -> None:
     assert found.metric_after < found.metric_before
     assert np.linalg.norm((error @ centre - centre)[:3]) < 1.0
     assert turn_degrees(error) < 0.5
+    assert corner_shift_mm(error, grid) < 1.0  # landmarks at the corners of the field
 
 
 def test_a_known_motion_between_two_contrasts_is_found_again(real_data: Path) -> None:
@@ -49,13 +58,13 @@ def test_a_known_motion_between_two_contrasts_is_found_again(real_data: Path) ->
     elsewhere, motion = moved(grid, shift_mm=SHIFT_MM, turn_degrees=TURN_DEGREES)
     found = register_rigid(t1, elsewhere, flair, grid)
     check_found(found, motion, grid)
-    back, valid = resample_registered(t1, elsewhere, grid, found)
+    back, valid = resample_registered(t1, elsewhere, grid, found.matrix)
     inner = (slice(8, 37),) * 3
     assert np.corrcoef(back[inner].ravel(), t1[inner].ravel())[0, 1] > 0.95
     assert back.dtype == np.float32
     assert valid.dtype == np.bool_
     assert valid.mean() > 0.97  # the field of view moved with the image, and came back with it
-    _, unmoved = resample_registered(t1, elsewhere, grid, Registration(np.eye(4), 0.0, 0.0, accepted=False))
+    _, unmoved = resample_registered(t1, elsewhere, grid, np.eye(4))
     assert 0.6 < unmoved.mean() < 0.99
 
 
@@ -87,14 +96,35 @@ def test_where_nothing_better_is_found_the_headers_stay(moving: str) -> None:
     found = register_rigid(array, grid, blob(grid.shape), grid)
     if not found.accepted:
         assert np.array_equal(found.matrix, np.eye(4))
-        assert "kept" in found.in_words(grid)
     else:
         assert np.abs(found.matrix - np.eye(4)).max() < 0.1
     assert moving == "the same" or not found.accepted
 
 
-def test_the_words_give_the_shift_of_the_centre() -> None:
+def test_the_shift_is_that_of_the_centre_and_of_the_corner_that_moves_most() -> None:
     grid = Grid(shape=(24, 32, 32), spacing_mm=(2.0, 2.0, 2.0), origin_mm=(500.0, 500.0, 500.0))
-    _, motion = moved(grid, shift_mm=7.0, turn_degrees=3.0)
-    words = Registration(motion, -0.1, -0.2, accepted=True).in_words(grid)
-    assert words == "registered onto the first channel (shifted by 7.0 mm, turned by 3.0 degrees)"
+    _, motion = moved(grid, shift_mm=7.0, turn_degrees=0.0)
+    assert shift_mm(motion, grid) == pytest.approx(7.0)
+    assert corner_shift_mm(motion, grid) == pytest.approx(7.0)
+    _, turned = moved(grid, shift_mm=0.0, turn_degrees=3.0)
+    assert shift_mm(turned, grid) == pytest.approx(0.0, abs=1e-6)
+    reach = np.hypot(32, 32)  # from the axis to a corner, mm
+    assert corner_shift_mm(turned, grid) == pytest.approx(2 * reach * np.sin(np.deg2rad(1.5)), rel=1e-3)
+
+
+def test_the_couch_does_not_draw_the_patient_along() -> None:
+    """The patient moved on the couch, which shows in both scans and stayed where it was."""
+    grid = Grid(shape=(24, 48, 48), spacing_mm=(2.0, 2.0, 2.0))
+    elsewhere, motion = moved(grid, shift_mm=6.0, turn_degrees=0.0)
+    fixed = 100 * blob(grid.shape)
+    moving, _ = resample_registered(-fixed, elsewhere, grid, np.eye(4))
+    mask = np.zeros(grid.shape, bool)
+    mask[:, :34] = True
+    couch = ndimage.gaussian_filter(np.random.default_rng(0).normal(0, 2000, (24, 12, 48)), 1.5)
+    fixed[:, 36:], moving[:, 36:] = couch, -couch
+    found = register_rigid(moving, grid, fixed, grid, mask=mask)
+    error = np.linalg.inv(motion) @ found.matrix
+    assert found.accepted
+    assert shift_mm(error, grid) < 1.0
+    whole = register_rigid(moving, grid, fixed, grid)
+    assert shift_mm(np.linalg.inv(motion) @ whole.matrix, grid) > 2.0

@@ -5,10 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from autoseg.images import files
 from autoseg.records.check import CheckReport
 from autoseg.records.dataset import Case, Channel, Dataset, FileSource
-from autoseg.stages.checking import Look, check, report
+from autoseg.stages.checking import Look, Task, check, leaving_out, look_at, outliers, people, report
 from autoseg.stages.importing import ImportOptions, import_dataset, make_folds
+from autoseg.stages.importing.siblings import ScanFacts
 from autoseg.stages.importing.structures import make_labels
 from tests.stages.importing.writers import SHAPE, blob, hanseg, nnunet, voxels, write_nifti, write_nrrd
 
@@ -171,3 +173,119 @@ def test_what_readers_note_is_passed_on_once() -> None:
     assert first.what == "channel PET: resampled (shape (0, 4, 5)) (so or similar in 3 of 4 cases: a, b, c)"
     assert (second.what, second.case) == (own.notes[0], "d")
     assert first.case is None
+
+
+def facts(*quantiles: float) -> ScanFacts:
+    return ScanFacts(dtype="int16", quantiles=quantiles)
+
+
+def test_an_organ_of_ten_times_its_usual_size() -> None:
+    looks = {f"c{n}": Look(volumes_ml={"organ": 100.0 + 20 * n, "tumour": 1.0}) for n in range(8)}
+    looks["c7"] = Look(volumes_ml={"organ": 1700.0, "tumour": 1.0})
+    (problem,) = records(looks).problems
+    assert (problem.code, problem.case) == ("odd_volume", "c7")
+
+
+def sided(left: float, right: float) -> Look:
+    return Look(sides_mm={"organ": left, "tumour": right}, volumes_ml={"organ": 1.0, "tumour": 1.0})
+
+
+def test_left_and_right_exchanged_in_one_case() -> None:
+    looks = {f"c{n}": sided(140.0 + n, 60.0 - n) for n in range(7)} | {"c7": sided(62.0, 139.0)}
+    (problem,) = records(looks).problems
+    assert (problem.code, problem.case) == ("sides_exchanged", "c7")
+    assert "exchanged against 7 other cases" in problem.what
+
+
+@pytest.mark.parametrize("mixed", [[(40, 60), (60, 40)] * 4, [(50, 51), (51, 50)] * 4])
+def test_data_that_show_no_order_of_sides_are_left_alone(mixed: list[tuple[float, float]]) -> None:
+    assert records({f"c{n}": sided(*pair) for n, pair in enumerate(mixed)}).problems == ()
+
+
+def test_sides_are_measured_in_the_patient_not_in_the_array(source: Path) -> None:
+    dataset = import_dataset(source, "study", options=ImportOptions())
+    case = dataset.cases[0]
+    array, grid = files.read_volume(Path(case.files()[-1]))
+    flipped = array[:, :, ::-1]
+    write_nifti(source / "labelsTr" / "p0.nii.gz", flipped)
+    write_nifti(source / "imagesTr" / "p0_0000.nii.gz", voxels(0)[:, :, ::-1])
+    straight, other = (
+        look_at(Task(item, dataset.channels, dataset.labels, ())).sides_mm for item in (dataset.cases[1], case)
+    )
+    assert straight
+    assert other
+    name = next(iter(straight))
+    places = np.nonzero(flipped == 1)[2]
+    assert other[name] == pytest.approx(float(grid.affine()[0] @ (0, 0, places.mean(), 1)))
+
+
+def test_a_case_unlike_the_others_by_intensity_and_by_field_of_view() -> None:
+    size = (300.0, 400.0, 400.0)
+    usual = {f"c{n}": Look(facts=facts(-900, -500, 0, 40, 200, 400 + n), extent_mm=size) for n in range(7)}
+    scaled = Look(facts=facts(100, 5000, 9000, 12000, 20000, 30000), extent_mm=(300.0, 400.0, 400.0))
+    small = Look(facts=facts(-900, -500, 0, 40, 200, 400), extent_mm=(30.0, 40.0, 60.0))
+    first, second = records({**usual, "d": scaled, "e": small}).problems
+    assert (first.code, first.case, second.code, second.case) == ("unlike_others", "d", "unlike_others", "e")
+    assert first.what == (
+        "is unlike the other cases: its 25th percentile of intensity is 5000, in the median case -500"
+    )
+    assert "its field of view is 30 x 40 x 60 mm" in second.what
+
+
+def test_one_person_by_name_in_two_groups() -> None:
+    looks = {id: Look() for id in ("patient1_a", "patient1_b", "patient2_a", "patient2_b", "patient3_a")}
+    (problem,) = records(looks).problems
+    assert problem.code == "same_patient"
+    assert "patient1_a and patient1_b, patient2_a and patient2_b speak for one person each" in problem.what
+    together = {id: id[:8] for id in looks}
+    assert records(looks, groups=together).problems == ()
+
+
+def test_siblings_by_intensities_of_real_hippocampi(real_data: Path) -> None:
+    """Ids 2k-1 and 2k are two sides of one head; every case is given a group of its own."""
+    found = import_dataset(real_data / "Task04_Hippocampus", "h", options=ImportOptions(groups=r"(\d+)"))
+    cases = found.cases[:60]
+    looks = {case.id: look_at(Task(case, found.channels, found.labels, ())) for case in cases}
+    numbers = {int(case.id.split("_")[1]) for case in cases}
+    pairs = sum(number % 2 == 1 and number + 1 in numbers for number in numbers)
+    rows = list(people.same_person(cases, looks))
+    assert [row.code for row in rows] == ["sibling_scans"]
+    assert int(rows[0].what.split()[0]) >= 0.8 * pairs > 8
+
+
+def test_labels_where_the_image_is_empty(source: Path) -> None:
+    array = voxels(0)
+    array[:, :, :-1] = 0
+    write_nifti(source / "imagesTr" / "p0_0000.nii.gz", array)
+    problems = [(p.code, p.case) for p in checked(source).problems]
+    assert ("labels_outside", "p0") in problems
+
+
+def test_bad_cases_are_left_out_and_it_is_said(source: Path) -> None:
+    (source / "imagesTr" / "p4_0000.nii.gz").write_bytes(b"<html>")
+    dataset = import_dataset(source, "study", options=ImportOptions())
+    found = check(dataset, workers=1)
+    kept, report_ = leaving_out.without_bad(dataset, found)
+    assert [case.id for case in kept.cases] == ["p0", "p1", "p2", "p3", "p5"]
+    assert all("p4" not in (*fold.training, *fold.held_out) for fold in kept.folds)
+    assert all(fold.held_out or fold.name == "all" for fold in kept.folds)
+    assert kept.notes[-1].startswith("Warning: --skip-bad left out 1 cases: p4 (")
+    assert report_.errors() == ()
+    assert (report_.cases, report_.dataset_digest) == (5, kept.digest())
+    assert leaving_out.without_bad(kept, report_) == (kept, report_)
+
+
+def test_when_all_cases_are_bad_the_errors_stay(source: Path) -> None:
+    for id in IDS:
+        (source / "imagesTr" / f"{id}_0000.nii.gz").write_bytes(b"<html>")
+    dataset = import_dataset(source, "study", options=ImportOptions())
+    found = check(dataset, workers=1)
+    assert leaving_out.without_bad(dataset, found) == (dataset, found)
+
+
+def test_mr_of_another_scale_is_no_other_case() -> None:
+    usual = {f"c{n}": Look(facts=facts(0, 10, 40, 60, 100 + n, 120)) for n in range(7)}
+    scaled = Look(facts=facts(0, 4000, 16000, 24000, 40000, 48000))
+    cases = tuple(Case(id=id, group=id, images={}) for id in (*usual, "d"))
+    assert list(outliers.unlike_the_others(cases, {**usual, "d": scaled}, kind="mr")) == []
+    assert [row.case for row in outliers.unlike_the_others(cases, {**usual, "d": scaled}, kind="ct")] == ["d"]

@@ -9,12 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from autoseg.records.check import CheckReport, Problem
 from autoseg.records.dataset import Case, Dataset
+from autoseg.stages.checking import outliers, people
 from autoseg.stages.checking.looking import Look
 from autoseg.stages.checking.rows import make_problem
 from autoseg.stages.importing.listing import enumerate_cases
 
 FEWEST_TO_COMPARE = 5
-ODD_VOLUME_RATIO = 50.0
+ODD_VOLUME_RATIO = 8.0  # with a margin, so that an organ of ten times its usual size is found
 ODD_SPACING_RATIO = 4.0
 NUMBERS = re.compile(r"\(.*\)|[-+\d.,]+")
 
@@ -29,6 +30,9 @@ def report(dataset: Dataset, looks: Mapping[str, Look]) -> CheckReport:
         *_duplicates(everyone, looks),
         *_odd_volumes(dataset, training),
         *_odd_spacings(everyone, looks),
+        *outliers.exchanged_sides(training),
+        *outliers.unlike_the_others(everyone, looks, kind=dataset.channels[0].kind),
+        *people.same_person(everyone, looks),
         *_remarks(everyone, looks),
     ]
     place = {case.id: number for number, case in enumerate(everyone)}

@@ -17,6 +17,7 @@ from autoseg.records.labels import Labels
 from autoseg.records.volumes import Image
 from autoseg.stages.checking.rows import failure, make_problem, path_of
 from autoseg.stages.importing.listing import enumerate_cases
+from autoseg.stages.importing.siblings import ScanFacts, facts_of
 
 LARGEST_FIELD_MM = 2500.0
 
@@ -29,6 +30,7 @@ class Task:
     channels: tuple[Channel, ...]
     labels: Labels
     corrections: tuple[Correction, ...]
+    kept: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,9 @@ class Look:
         notes: What the readers found odd or did to the image.
         volumes_ml: Volume of each structure, by name, of those that were annotated; None when there are no readable
             labels.
+        facts: Data type and intensities of the first channel, by which scans of one person are told.
+        extent_mm: Size of the field of view along (z, y, x), or None.
+        sides_mm: Structure -> how far to the patient's left (LPS) its centre lies, of those that are there.
     """
 
     problems: tuple[Problem, ...] = ()
@@ -49,6 +54,19 @@ class Look:
     spacing_mm: Triple | None = None
     notes: tuple[str, ...] = ()
     volumes_ml: Mapping[str, float] | None = None
+    facts: ScanFacts | None = None
+    extent_mm: Triple | None = None
+    sides_mm: Mapping[str, float] | None = None
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What is kept of a label map."""
+
+    volumes_ml: Mapping[str, float]
+    sides_mm: Mapping[str, float]
+    problems: tuple[Problem, ...]
+    notes: tuple[str, ...]
 
 
 def look_at(task: Task) -> Look:
@@ -56,22 +74,25 @@ def look_at(task: Task) -> Look:
     image = _read_image(task)
     found = [image] if isinstance(image, Problem) else list(_image_warnings(task, image))
     grid = image.grid if isinstance(image, Image) else _header_grid(task)
-    volumes: dict[str, float] | None = None
+    measured: _Measured | None = None
     if task.case.labels is None:
         found.append(_unlabelled(task.case))
     elif grid is not None:
-        labels = _measure_labels(task, task.case.labels, grid)
+        labels = _measure_labels(task, task.case.labels, grid, image)
         if isinstance(labels, Problem):
             found.append(labels)
         else:
-            volumes = labels
-            found += _empty_labels(task, volumes)
+            measured = labels
+            found += [*_empty_labels(task, measured.volumes_ml), *measured.problems]
     return Look(
         problems=tuple(found),
         digest=_digest(image) if isinstance(image, Image) else None,
         spacing_mm=grid.spacing_mm if grid is not None else None,
-        notes=image.notes if isinstance(image, Image) else (),
-        volumes_ml=volumes,
+        notes=(*(image.notes if isinstance(image, Image) else ()), *(measured.notes if measured else ())),
+        volumes_ml=measured.volumes_ml if measured else None,
+        facts=_facts(task, image) if isinstance(image, Image) else None,
+        extent_mm=grid.extent_mm() if grid is not None else None,
+        sides_mm=measured.sides_mm if measured else None,
     )
 
 
@@ -79,7 +100,7 @@ def _read_image(task: Task) -> Image | Problem:
     from autoseg.images.cases import read_image
 
     try:
-        return read_image(task.case.images, task.channels, task.corrections, case=task.case.id)
+        return read_image(task.case.images, task.channels, task.corrections, case=task.case.id, kept=task.kept)
     except UserError as error:
         return failure(task.case.id, error)
 
@@ -95,21 +116,66 @@ def _header_grid(task: Task) -> Grid | None:
         return None
 
 
-def _measure_labels(task: Task, source: Source, grid: Grid) -> dict[str, float] | Problem:
-    """Return the volume in ml of each annotated structure."""
+def _facts(task: Task, image: Image) -> ScanFacts | None:
+    from autoseg.images.files import read_header
+
+    index = next((number for number, c in enumerate(task.channels) if c.name in task.case.images), 0)
+    source = task.case.images.get(task.channels[index].name)
+    if source is None or image.array[index].min() == image.array[index].max():
+        return None  # what is constant has a warning of its own
+    return facts_of(image.array[index], dtype=read_header(Path(source.files()[0])).dtype)
+
+
+def _measure_labels(task: Task, source: Source, grid: Grid, image: Image | Problem) -> _Measured | Problem:
+    """Return volume and side of each annotated structure, and what is odd about where they lie."""
     from autoseg.images.cases import read_labels
 
     try:
-        array = read_labels(source, task.labels, grid, case=task.case.id, corrections=task.corrections).array
+        read = read_labels(source, task.labels, grid, case=task.case.id, corrections=task.corrections)
     except UserError as error:
         return failure(task.case.id, error)
-    counts = np.bincount(array.ravel(), minlength=len(task.labels.structures) + 1)
+    array, structures = read.array, task.labels.structures
+    counts = np.bincount(array.ravel(), minlength=len(structures) + 1)
     annotated = task.case.annotated
-    return {
+    volumes = {
         item.name: float(counts[item.value]) * grid.voxel_ml()
         for item in task.labels.structures
         if annotated is None or item.name in annotated
     }
+    sides = _sides(array, grid, len(structures))
+    return _Measured(
+        volumes_ml=volumes,
+        sides_mm={item.name: sides[item.value] for item in structures if item.value in sides},
+        problems=tuple(_labels_outside(task, array, image)) if isinstance(image, Image) else (),
+        notes=read.notes,
+    )
+
+
+def _sides(array: np.ndarray, grid: Grid, structures: int) -> dict[int, float]:
+    """Return value -> the x (LPS, mm) of its centre."""
+    from scipy import ndimage
+
+    row, found = grid.affine()[0], {}
+    for value, box in enumerate(ndimage.find_objects(array, max_label=structures), start=1):
+        if box is not None:
+            places = np.nonzero(array[box] == value)
+            centre = [float(along.mean()) + part.start for along, part in zip(places, box, strict=True)]
+            found[value] = float(row[:3] @ centre + row[3])
+    return found
+
+
+def _labels_outside(task: Task, array: np.ndarray, image: Image) -> Iterator[Problem]:
+    """Warn of labels where the image is cropped: they are never seen in training, and missed in every score."""
+    from autoseg.images.regrid import nonzero_box
+
+    box = nonzero_box(image.array)
+    lost = int(np.count_nonzero(array)) - int(np.count_nonzero(array[box.slices()]))
+    if lost and image.array.any():
+        yield make_problem(
+            "warning", "labels_outside", f"{lost:,} labelled voxels lie where the image is 0 or cropped away",
+            fix="Check that image and labels belong together; import without --crop-foreground if that cut them.",
+            case=task.case.id, file=path_of(task.case.labels),
+        )  # fmt: skip
 
 
 def _image_warnings(task: Task, image: Image) -> Iterator[Problem]:

@@ -12,19 +12,27 @@ from autoseg.stages.importing.draft import Draft, ImportOptions
 from autoseg.stages.importing.listing import enumerate_cases
 from autoseg.stages.importing.structures import needs_remap
 
+ALL_MR = "all-mr"
+SHADED = ("mr", "other")
+SHOWS_BODY = ("ct", "mr", "pet", "other")
+
 
 def settle(draft: Draft, options: ImportOptions) -> tuple[Correction, ...]:
     """Return the corrections in the order in which they are done.
 
     Raises:
-        UsageError: A channel to be registered does not exist or is the first one; `fill_nan` means nothing.
+        UsageError: A channel to be registered does not exist or is the first one; one without a bias field is to be
+            corrected for it; `fill_nan` means nothing; a data set that shows no body is to be cropped to it.
     """
-    chain = [*_filling(options), *_registering(draft, options)]
-    named = {correction.channel for correction in (*chain, *draft.corrections)}
+    chain = [*_filling(options), *_unshading(draft, options), *_registering(draft, options)]
+    placed = {"register_to_first", "resample_to_first"}
+    named = {item.channel for item in (*chain, *draft.corrections) if item.kind in placed}
     chain += draft.corrections
     chain += [item for item in _resampling(draft) if item.channel not in named]
+    chain += _cropping(draft, options)
     if options.resample_labels:
         chain.append(Correction(kind="resample_labels", because="Asked for: labels follow the image's grid, nearest."))
+    chain += _cleaning(options)
     chain.append(
         Correction(kind="orient", because="One orientation for all scans, so that left is always on the same side.")
     )
@@ -50,6 +58,57 @@ def _filling(options: ImportOptions) -> list[Correction]:
     except ValueError:
         raise UsageError(f"non-finite voxels cannot become {fill!r}", fix="Say 'min' or a number.") from None
     return [Correction(kind="fill_nan", value=value, because=f"Asked for: non-finite voxels become {value:g}.")]
+
+
+def _unshading(draft: Draft, options: ImportOptions) -> list[Correction]:
+    """Correct the bias field of the channels named, or of every MR channel."""
+    magnetic = {channel.name for channel in draft.channels if channel.kind == "mr"}
+    wanted: set[str] = set()
+    for name in options.n4:
+        if name == ALL_MR:
+            if not magnetic:
+                raise UsageError(
+                    f"no channel is MR: {_kinds(draft.channels)}",
+                    fix="Leave --n4 out, or name the channel that is MR.",
+                )
+            wanted |= magnetic
+            continue
+        check_channel(name, draft.channels)
+        kind = next(channel.kind for channel in draft.channels if channel.name == name)
+        if kind not in SHADED:
+            raise UsageError(
+                f"channel {name} is {kind}, which has no bias field", fix="Name MR channels, or say all-mr."
+            )
+        wanted.add(name)
+    because = "Asked for: the coil's smooth shading is divided out (N4), before anything is moved."
+    return [Correction(kind="n4", channel=item.name, because=because) for item in draft.channels if item.name in wanted]
+
+
+def _cropping(draft: Draft, options: ImportOptions) -> list[Correction]:
+    if not options.crop_foreground:
+        return []
+    first = draft.channels[0]
+    if first.kind not in SHOWS_BODY:
+        raise UsageError(
+            f"the first channel, {first.name}, is {first.kind}: it does not show where the body ends",
+            fix="Leave --crop-foreground out.",
+        )
+    because = f"Asked for: only the body in {first.name} and 10 mm around it are kept; predictions fill the whole scan."
+    return [Correction(kind="crop_foreground", value=10.0, because=because)]
+
+
+def _cleaning(options: ImportOptions) -> list[Correction]:
+    smallest = options.drop_specks_mm3
+    if smallest is None:
+        return []
+    if not 0 < smallest < float("inf"):
+        raise UsageError(f"specks below {smallest:g} mm3 mean nothing", fix="Give a volume in mm3 above 0.")
+    because = f"Asked for: pieces of labels below {smallest:g} mm3 become what surrounds them."
+    return [Correction(kind="drop_specks", value=smallest, because=because)]
+
+
+def _kinds(channels: Sequence[Channel]) -> str:
+    return ", ".join(f"{channel.name} ({channel.kind})" for channel in channels)
 
 
 def _registering(draft: Draft, options: ImportOptions) -> list[Correction]:

@@ -27,6 +27,9 @@ class ImportOptions:
         fill_nan: What non-finite voxels become: "min" (the channel's finite minimum), a number, or None (refused).
         resample_labels: Whether labels on another grid may be brought onto the image's, nearest.
         roi_table: CSV with the columns `roi` and `name`: what ROIs and segments of DICOM files are called.
+        n4: Channels whose bias field is corrected, or `all-mr` for every MR channel.
+        drop_specks_mm3: Pieces of labels smaller than this are removed; None removes none.
+        crop_foreground: Whether scans are cropped to the body.
         channel_kinds: Channel name -> kind, where the name alone does not tell it.
     """
 
@@ -40,6 +43,9 @@ class ImportOptions:
     fill_nan: str | float | None = None
     resample_labels: bool = False
     roi_table: Path | None = None
+    n4: tuple[str, ...] = ()
+    drop_specks_mm3: float | None = None
+    crop_foreground: bool = False
     channel_kinds: dict[str, str] = field(default_factory=dict)
 
 

@@ -140,15 +140,17 @@ def _measure(source: FileSource) -> ScanFacts:
     from autoseg.images.files import read_header, read_volume
 
     array, _ = read_volume(Path(source.path), volume=source.volume)
-    voxels = np.asarray(array).ravel()
+    return facts_of(np.asarray(array), dtype=read_header(Path(source.path)).dtype)
+
+
+def facts_of(array: np.ndarray, *, dtype: str) -> ScanFacts:
+    """Return the facts of one channel's voxels; `dtype` is that of the file."""
+    voxels = array.ravel()
     sample = voxels[:: max(1, voxels.size // MOST_VOXELS)].astype(np.float64)
     sample = sample[np.isfinite(sample)]
     if not sample.size:
         sample = np.zeros(1)
-    return ScanFacts(
-        dtype=read_header(Path(source.path)).dtype,
-        quantiles=tuple(float(value) for value in np.quantile(sample, QUANTILES)),
-    )
+    return ScanFacts(dtype=dtype, quantiles=tuple(float(value) for value in np.quantile(sample, QUANTILES)))
 
 
 def _strangers(numbers: Sequence[int]) -> list[tuple[int, int]]:

@@ -82,7 +82,8 @@ def held_out_scans(work: Workspace, plan: Plan, model: ModelId) -> Iterator[tupl
     dataset = work.dataset()
     stage = first_stage(model, plan.configuration(model.configuration))
     for case in dataset.fold(model.fold).held_out:
-        image = read_image(dataset.case(case).images, dataset.channels, dataset.corrections, case=case)
+        image = read_image(dataset.case(case).images, dataset.channels, dataset.corrections, case=case,
+                           kept=work.registrations)  # fmt: skip
         earlier = {}
         if stage is not None:
             source = fold_folder(work, dataset, stage, case) / "held_out"

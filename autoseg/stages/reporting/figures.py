@@ -85,6 +85,36 @@ def overlay(image: np.ndarray, truth: LabelMap, prediction: LabelMap) -> str:
     return _inline(figure)
 
 
+def outlines(
+    fixed: np.ndarray, layers: Sequence[np.ndarray], spacing_mm: Sequence[float], *, titles: Sequence[str]
+) -> str:
+    """Return a row of planes a layer: the first channel in grey, and the edges of the other one as lines upon it.
+
+    Args:
+        fixed: (Z, Y, X), axes along the patient's.
+        layers: The other channel on the same grid, once a row.
+        spacing_mm: Along (z, y, x).
+        titles: One a layer.
+    """
+    low, high = np.percentile(fixed, (0.5, 99.5))
+    planes = [axis for axis in range(3) if min(size for other, size in enumerate(fixed.shape) if other != axis) > 1]
+    figure = _figure(2.4 * len(planes), 2.5 * len(layers))
+    grid = figure.subplots(len(layers), len(planes), squeeze=False)
+    for row, layer, title in zip(grid, layers, titles, strict=True):
+        dark, bright = np.percentile(layer, (1, 99))
+        levels = np.unique(dark + np.array([0.3, 0.7]) * (bright - dark))
+        for axes, axis in zip(row, planes, strict=True):
+            rows, columns = (spacing_mm[other] for other in range(3) if other != axis)
+            picture, lines = (_cut(array, axis, [size // 2 for size in fixed.shape]) for array in (fixed, layer))
+            axes.imshow(picture, cmap="gray", vmin=low, vmax=max(high, low + 1e-6), aspect=rows / columns)
+            between = [level for level in levels if lines.min() < level < lines.max()]
+            if between:
+                axes.contour(lines, between, colors=[_colour(1), _colour(6)][: len(between)], linewidths=0.5)
+            axes.set_axis_off()
+            axes.set_title(f"{title}, {PLANES[axis]}", fontsize=8, color=INK)
+    return _inline(figure)
+
+
 def _cut(array: np.ndarray, axis: int, centre: Sequence[int]) -> np.ndarray:
     """Return one plane as a radiologist looks at it: the head up, the patient's left on the right."""
     plane = np.take(array, centre[axis], axis=axis)

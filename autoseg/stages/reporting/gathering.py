@@ -9,7 +9,6 @@ import numpy as np
 from autoseg.images import regrid
 from autoseg.images.cases import read_image
 from autoseg.records.check import CheckReport
-from autoseg.records.dataset import Dataset
 from autoseg.records.errors import UsageError
 from autoseg.records.plan import Plan
 from autoseg.records.results import CaseScore, EnsembleChoice, Evaluation
@@ -93,15 +92,16 @@ def overlays(work: Workspace, plan: Plan, choice: EnsembleChoice, evaluation: Ev
             ranked[index].case,
             rank,
             case_dice(ranked[index]),
-            _picture(there, choice, ranked[index].case, work.dataset()),
+            _picture(there, choice, ranked[index].case, work),
         )
         for index, rank in sorted(chosen.items())
     ]
 
 
-def _picture(there: OutOfFold, choice: EnsembleChoice, id: str, dataset: Dataset) -> str:
+def _picture(there: OutOfFold, choice: EnsembleChoice, id: str, work: Workspace) -> str:
+    dataset = work.dataset()
     case = dataset.case(id)
-    image = read_image(case.images, dataset.channels, dataset.corrections, case=id)
+    image = read_image(case.images, dataset.channels, dataset.corrections, case=id, kept=work.registrations)
     drawn = truth(dataset, case)
     found = there.merged(choice, id)
     array, grid = regrid.orient(image.array, image.grid)

@@ -16,7 +16,7 @@ from autoseg.records.plan import Plan
 from autoseg.records.results import Evaluation
 from autoseg.stages import evaluating
 from autoseg.stages.evaluating import summaries, tables
-from autoseg.stages.reporting import figures, gathering
+from autoseg.stages.reporting import figures, gathering, registrations
 from autoseg.workspace import Workspace, read_record, write_bytes
 
 
@@ -43,6 +43,7 @@ def write(work: Workspace, plan: Plan) -> Path:
         curves=figures.curves(gathering.histories(work, plan)),
         dice=figures.boxes(_by_structure(table, "dice"), title="Dice, a dot a case"),
         distance=figures.boxes(_by_structure(table, "hd95_mm"), title="HD95 in mm, a dot a case"),
+        registered=registrations.registrations(work),
         overlays=gathering.overlays(work, plan, choice, evaluation),
         versions={"autoseg": __version__, "torch": torch.__version__, "Python": platform.python_version()},
     )
@@ -61,6 +62,7 @@ def _template():  # type: ignore[no-untyped-def]
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_printable
     )
     environment.filters["figure"] = _figure
+    environment.filters["fit"] = registrations.fit
     source = resources.files("autoseg.stages.reporting").joinpath("page.html.j2").read_text(encoding="utf-8")
     return environment.from_string(source)
 

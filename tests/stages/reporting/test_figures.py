@@ -63,3 +63,16 @@ def test_slices_of_2d_data_have_one_plane() -> None:
     labels = LabelMap(np.ones(grid.shape, np.uint8), grid)
     three = opened(figures.overlay(np.zeros(grid.shape), labels, labels))
     assert three.shape[1] > 2 * one.shape[1]
+
+
+def test_outlines_draw_a_row_before_and_a_row_after() -> None:
+    fixed = np.zeros((12, 20, 20), np.float32)
+    fixed[4:8, 5:12, 5:12] = 100
+    away = np.roll(fixed, 5, axis=2)
+    titles = ("before", "after")
+    same = opened(figures.outlines(fixed, [away, fixed], (2.0, 1.0, 1.0), titles=titles))
+    other = opened(figures.outlines(fixed, [away, away], (2.0, 1.0, 1.0), titles=titles))
+    half = same.shape[0] // 2
+    assert (same[:half] == other[:half]).all()
+    assert (same[half:] != other[half:]).any()
+    assert opened(figures.outlines(fixed, [fixed * 0], (2.0, 1.0, 1.0), titles=("before",))).size

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from autoseg.images import files
+from autoseg.images.bias_field import correct_bias, shrink_factors
+from autoseg.records.geometry import Grid
+
+
+def shading(shape: tuple[int, ...], inside: np.ndarray) -> np.ndarray:
+    """A smooth field, as of a coil on one side, that varies by 40 % where there is signal."""
+    z, y, x = (np.linspace(-1, 1, size) for size in shape)
+    field = np.sin(1.6 * x + 0.4)[None, None] * np.cos(1.2 * y)[None, :, None] + 0.4 * z[:, None, None]
+    low, high = np.percentile(field[inside], (1, 99))
+    return np.asarray(np.exp(np.log(1.4) * (field - low) / (high - low)))
+
+
+def spread(values: np.ndarray) -> float:
+    """By what fraction a field varies, from its 1st to its 99th percentile."""
+    low, high = np.percentile(values, (1, 99))
+    return float(high / low - 1)
+
+
+def coarse(real_data: Path) -> tuple[np.ndarray, Grid]:
+    array, grid = files.read_volume(real_data / "ms_lesions" / "patient07" / "T1.nii.gz")
+    array = array[:180, :216, :180].reshape(90, 2, 108, 2, 90, 2).mean((1, 3, 5)).astype(np.float32)
+    spacing = tuple(2 * step for step in grid.spacing_mm)
+    return array, Grid(shape=(90, 108, 90), spacing_mm=spacing, direction=grid.direction)
+
+
+def test_a_field_of_40_percent_is_reduced_below_10(real_data: Path) -> None:
+    array, grid = coarse(real_data)
+    inside = array > 0.3 * np.percentile(array, 99.5)
+    field = shading(array.shape, inside)
+    assert 0.38 < spread(field[inside]) < 0.42
+    shaded = (array * field).astype(np.float32)
+    found, said = correct_bias(shaded, grid)
+    assert spread((found / np.where(array == 0, 1, array))[inside]) < 0.10
+    assert said.startswith("bias field corrected (it varied by ")
+    assert 0.9 < found[inside].mean() / shaded[inside].mean() < 1.1  # the scale stays
+    again, _ = correct_bias(shaded, grid)
+    assert found.tobytes() == again.tobytes()
+
+
+def test_an_even_image_stays_as_it_is(real_data: Path) -> None:
+    array, grid = coarse(real_data)
+    found, _ = correct_bias(array, grid)
+    inside = array > 0.3 * np.percentile(array, 99.5)
+    assert spread((found / np.where(array == 0, 1, array))[inside]) < 0.10
+
+
+def test_what_cannot_be_corrected_is_left_and_said() -> None:
+    grid = Grid(shape=(16, 16, 16), spacing_mm=(1.0, 1.0, 1.0))
+    for array in (np.zeros(grid.shape, np.float32), np.full(grid.shape, 5, np.float32)):
+        found, said = correct_bias(array, grid)
+        assert found is array
+        assert "no contrast" in said
+    point = np.zeros(grid.shape, np.float32)
+    point[8, 8, 8] = 9
+    found, said = correct_bias(point, grid)
+    assert found is point
+    assert "too few voxels" in said
+
+
+def test_thick_slices_are_shrunk_less() -> None:
+    assert shrink_factors(Grid(shape=(160, 160, 160), spacing_mm=(1.0, 1.0, 1.0))) == (4, 4, 4)
+    assert shrink_factors(Grid(shape=(24, 512, 512), spacing_mm=(5.0, 0.5, 0.5))) == (1, 4, 4)
+    assert shrink_factors(Grid(shape=(16, 20, 160), spacing_mm=(1.0, 1.0, 1.0))) == (2, 2, 4)
