@@ -184,11 +184,11 @@ def _measured(
         make = partial(_window, precision=precision, dimensions=architecture.dimensions)
     else:
         recipe = Recipe.model_validate_json(recipe_json)
-        make = partial(_training, architecture=architecture, recipe=recipe, precision=precision)
+        make = partial(training_step, architecture=architecture, recipe=recipe, precision=precision)
     return count(architecture, shape, make, device_kind=device_kind)
 
 
-def _training(network: nn.Module, *, architecture: Architecture, recipe: Recipe, precision: str) -> Step:
+def training_step(network: nn.Module, *, architecture: Architecture, recipe: Recipe, precision: str) -> Step:
     """Return the step that training runs, with optimiser state and average in place."""
     from autoseg.networks.losses import Target, make_loss
     from autoseg.networks.step import make_average, make_optimizer, train_step
