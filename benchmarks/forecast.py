@@ -23,12 +23,12 @@ from autoseg.compute import devices
 from autoseg.networks.calibrating import precisions
 from autoseg.networks.work import measure_work
 from autoseg.records.calibration import Calibration
+from autoseg.records.fingerprint import Fingerprint
 from autoseg.records.geometry import Box, Grid, Shape
 from autoseg.records.labels import Labels
 from autoseg.records.plan import Configuration, Plan
 from autoseg.records.results import ModelId
 from autoseg.records.volumes import Passage, PreprocessedCase
-from autoseg.records.fingerprint import Fingerprint
 from autoseg.stages import planning
 from autoseg.stages.planning.timing import step_seconds
 from autoseg.stages.training import feeding, learner, resolve

@@ -94,9 +94,7 @@ def _convolutions(dimensions: Literal[2, 3], edge: int) -> Iterator[Trial]:
     convolve = F.conv3d if dimensions == 3 else F.conv2d
     widen = F.conv_transpose3d if dimensions == 3 else F.conv_transpose2d
 
-    def shapes(
-        inputs: int, outputs: int, shrink: int, kernel: int
-    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    def shapes(inputs: int, outputs: int, shrink: int, kernel: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
         return (2, inputs, *(edge // shrink,) * dimensions), (outputs, inputs, *(kernel,) * dimensions)
 
     def same(x: Tensor, weight: Tensor) -> Tensor:
@@ -110,7 +108,11 @@ def _convolutions(dimensions: Literal[2, 3], edge: int) -> Iterator[Trial]:
     for width, shrink in ((32, 2), (128, 8)):
         coarse, weight = shapes(2 * width, width, shrink, 2)
         yield Trial(
-            "transposed", dimensions, width, (coarse, (2 * width, width, *weight[2:])), lambda x, w: widen(x, w, stride=2)
+            "transposed",
+            dimensions,
+            width,
+            (coarse, (2 * width, width, *weight[2:])),
+            lambda x, w: widen(x, w, stride=2),
         )
     image, _ = shapes(32, 32, 1, 3)
     depthwise = (32, 1, *(3,) * dimensions)

@@ -39,6 +39,14 @@ class _Pass:
 
 
 @dataclass(frozen=True)
+class Swap:
+    """What a flip along `axis` does to the output: channel k is what channel `channels[k]` was."""
+
+    axis: int
+    channels: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class _Setting:
     """How patches are computed; `merge`: one field for the mean of the networks instead of one a network."""
 
@@ -48,6 +56,7 @@ class _Setting:
     device: torch.device
     precision: str
     merge: bool
+    swap: Swap | None = None
 
 
 def predict(
@@ -62,6 +71,7 @@ def predict(
     device: torch.device | str = "cpu",
     window_batch: int | None = None,
     cancel: Callable[[], bool] | None = None,
+    swap: Swap | None = None,
 ) -> Tensor:
     """Return the mean of the networks' logits over the whole image: float32, (K, Z, Y, X), on the CPU.
 
@@ -80,6 +90,7 @@ def predict(
         device: Where to compute.
         window_batch: Patches (windows times flips) computed at once; None chooses.
         cancel: Asked before each batch; True stops.
+        swap: Channels that a flip exchanges: structures left and right of one another.
 
     Raises:
         UserError: The networks gave non-finite values, or `cancel` said so.
@@ -87,7 +98,7 @@ def predict(
     Source:
         Isensee et al. 2021, doi:10.1038/s41592-020-01008-z (inference).
     """
-    setting = _Setting(tuple(networks), tuple(patch_shape), dimensions, torch.device(device), precision, merge=True)
+    setting = _Setting(tuple(networks), tuple(patch_shape), dimensions, torch.device(device), precision, True, swap)
     passes = _passes(image.shape[1:], setting, mirror_axes, step_fraction)
     return _compute(setting, image, passes, window_batch, cancel)[0]
 
@@ -158,7 +169,7 @@ def _compute(
                 field = 0 if setting.merge else index
                 if field == len(fields):
                     fields.append(_empty_field(len(logits[0]), padded.shape[1:], setting))
-                _add(fields[field], logits, batch, weight.to(fields[field].device))
+                _add(fields[field], logits, batch, weight.to(fields[field].device), setting.swap)
         total = _total_weight(padded.shape[1:], passes, weight) * (len(setting.networks) if setting.merge else 1)
         return [_finish(field, total, image.shape[1:], margins) for field in fields]
 
@@ -178,9 +189,11 @@ def _forward(network: nn.Module, image: Tensor, batch: Sequence[_Pass], setting:
     return logits[:, :, None] if setting.dimensions == 2 else logits
 
 
-def _add(field: Tensor, logits: Tensor, batch: Sequence[_Pass], weight: Tensor) -> None:
+def _add(field: Tensor, logits: Tensor, batch: Sequence[_Pass], weight: Tensor, swap: Swap | None) -> None:
     for item, patch in zip(batch, logits):
         straight = patch.flip(_spatial(item)).to(field.device)
+        if swap is not None and swap.axis in item.flipped:
+            straight = straight[list(swap.channels)]
         _window(field, item.start, weight.shape).addcmul_(straight, weight.expand_as(straight))
 
 

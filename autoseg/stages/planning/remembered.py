@@ -80,9 +80,7 @@ def remembering_work(measure: MeasureWork, folder: Path, *, write: bool = True) 
     return measured
 
 
-def _key(
-    architecture: Architecture, recipe: Recipe, patch_shape: Shape, batch_size: int, how: dict[str, str]
-) -> str:
+def _key(architecture: Architecture, recipe: Recipe, patch_shape: Shape, batch_size: int, how: dict[str, str]) -> str:
     return f"{stored.key(architecture, recipe, patch_shape, batch_size)} {how['precision']} {how['device_kind']}"
 
 
