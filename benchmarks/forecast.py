@@ -3,9 +3,9 @@
     python -m autoseg calibrate -o calibration.json
     python benchmarks/forecast.py --calibration calibration.json --preset unet --patch 40 56 40 --batch 2
 
-`before` is the forecast over what training took in its first 100 steps (or `--seconds`), after its own choice of precision and
-memory format; `after` is the mean of the first 20 steps over the steps behind them. 1 is a perfect forecast. Images are noise:
-how fast a step is does not depend on what they show. Nothing else may compute meanwhile.
+`before` is the forecast over what training took in its first 120 steps (or `--seconds`), after its own choice of
+precision and memory format; `after` is the mean of the first 20 steps over the steps behind them. 1 is a perfect
+forecast. Images are noise: how fast a step is does not depend on what they show. Nothing else may compute meanwhile.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ def main() -> None:
         for precision in precisions(device)
     ]
     predicted = step_seconds(configuration, works, calibration)
-    print(json.dumps({"configuration": configuration.name, "patch": configuration.patch_shape,
-                      "batch": configuration.batch_size, **compared(plan, configuration, predicted, given.seconds)}))  # fmt: skip
+    row = {"configuration": configuration.name, "patch": configuration.patch_shape, "batch": configuration.batch_size}
+    print(json.dumps(row | compared(plan, configuration, predicted, given.seconds)))
 
 
 def made(given: argparse.Namespace, device: object) -> Plan:

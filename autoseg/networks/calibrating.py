@@ -5,9 +5,11 @@
 from __future__ import annotations
 
 import math
+import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import torch
@@ -16,9 +18,12 @@ from torch.nn import functional as F
 
 from autoseg.networks import augmentation
 from autoseg.networks.blocks import instance_norm
-from autoseg.networks.work import WorkCounter
-from autoseg.records.calibration import Calibration, Kind, Precision, Rate
+from autoseg.networks.catalog import build
+from autoseg.networks.memory import training_step
+from autoseg.networks.work import WorkCounter, measure_work
+from autoseg.records.calibration import Calibration, Kind, Precision, Rate, StepWork
 from autoseg.records.machine import DeviceProfile
+from autoseg.records.plan import Architecture, Recipe
 
 Format = Literal["contiguous", "channels_last"]
 FORMATS: tuple[Format, ...] = ("contiguous", "channels_last")
@@ -31,6 +36,23 @@ DTYPES: dict[Precision, torch.dtype] = {
 }
 # Voxels of the operands: what a feature map of a middle stage has, so that caches help as much as in training.
 EDGES = {"cpu": {2: 192, 3: 32}, "cuda": {2: 512, 3: 96}}
+
+
+STEPS_OF_A_WHOLE = 5
+_RECIPE = Recipe()
+_UNET = Architecture(
+    kind="unet",
+    dimensions=3,
+    input_channels=1,
+    output_channels=3,
+    arguments={
+        "features": [32, 64, 128, 256],
+        "strides": [[1, 1, 1], [2, 2, 2], [2, 2, 2], [2, 2, 2]],
+        "kernels": [[3, 3, 3]] * 4,
+        "blocks": [2, 2, 2, 2],
+        "decoder_blocks": [2, 2, 2],
+    },
+)
 
 
 @dataclass(frozen=True)
@@ -183,6 +205,31 @@ def _augment(draw: augmentation.Draw, shape: tuple[int, int, int], device: torch
     image = torch.zeros(1, 1, *source, device=device)
     labels = torch.zeros(1, *source, dtype=torch.uint8, device=device)
     augmentation.apply([draw], image, labels, shape, classes=1)
+
+
+def whole_step(device: DeviceProfile, precision: Precision) -> tuple[StepWork, dict[str, float]]:
+    """Return what one step of a small U-Net computes, and the seconds that it takes in each memory format."""
+    where = torch.device(device.kind)
+    shape = (96, 96, 96) if where.type == "cuda" else (32, 48, 32)
+    work = measure_work(_UNET, _RECIPE, shape, 2, precision=precision, device_kind=device.kind)
+    found = {}
+    for name, layout in (("contiguous", torch.contiguous_format), ("channels_last", torch.channels_last_3d)):
+        network = build(_UNET).to(where)
+        network = network.to(memory_format=layout)  # type: ignore[call-overload]
+        step = training_step(network, architecture=_UNET, recipe=_RECIPE, precision=precision, device=where)
+        image = torch.randn(2, 1, *shape, device=where).contiguous(memory_format=layout)
+        step(image)
+        times = [_timed(partial(step, image), where) for _ in range(STEPS_OF_A_WHOLE)]
+        found[name] = statistics.median(times)
+    return work, found
+
+
+def _timed(run: Callable[[], object], device: torch.device) -> float:
+    begun = time.perf_counter()
+    run()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - begun
 
 
 def _call_seconds(device: torch.device) -> float:

@@ -188,8 +188,15 @@ def _measured(
     return count(architecture, shape, make, device_kind=device_kind)
 
 
-def training_step(network: nn.Module, *, architecture: Architecture, recipe: Recipe, precision: str) -> Step:
-    """Return the step that training runs, with optimiser state and average in place."""
+def training_step(
+    network: nn.Module,
+    *,
+    architecture: Architecture,
+    recipe: Recipe,
+    precision: str,
+    device: torch.device | None = None,
+) -> Step:
+    """Return the step that training runs, with optimiser state and average in place; its target is empty."""
     from autoseg.networks.losses import Target, make_loss
     from autoseg.networks.step import make_average, make_optimizer, train_step
 
@@ -199,7 +206,7 @@ def training_step(network: nn.Module, *, architecture: Architecture, recipe: Rec
     average = make_average(network, recipe.ema_decay)
 
     def step(image: Tensor) -> Tensor:
-        target = Target(torch.zeros(image.shape[0], *image.shape[2:], dtype=torch.int64))
+        target = Target(torch.zeros(image.shape[0], *image.shape[2:], dtype=torch.int64, device=device))
         return train_step(
             network,
             loss,

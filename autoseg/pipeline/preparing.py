@@ -8,7 +8,7 @@ from pathlib import Path
 
 from autoseg import __version__, upkeep
 from autoseg.compute import devices
-from autoseg.pipeline import Tell, quiet
+from autoseg.pipeline import Tell, quiet, timing
 from autoseg.records.check import CheckReport
 from autoseg.records.dataset import Dataset
 from autoseg.records.errors import CasesFailed, DataError, UserError
@@ -16,6 +16,7 @@ from autoseg.records.forecast import Forecast
 from autoseg.records.plan import Configuration, Plan
 from autoseg.records.requests import PlanRequest
 from autoseg.stages import checking, importing, planning, preprocessing
+from autoseg.stages.planning.remembered import remembering
 from autoseg.workspace import Workspace, read_record, write_record
 
 log = logging.getLogger("autoseg")
@@ -67,18 +68,27 @@ def make_plan(work: Workspace, request: PlanRequest, *, workers: int | None = No
     dataset = work.dataset()
     fingerprint = upkeep.fingerprint(work, dataset, workers, write=write)
     device = devices.find(request.device, request.memory_gb, calibrate=request.minutes is not None)
-    presets = [planning.load_preset(name) for name in request.presets]
+    known = timing.calibration(work, request, device)
+    device = timing.planned_for(device, known, request)
+    pace = timing.pace(work, known, write=write) if known else None
+    cost = remembering(timing.measure_step, work.dry_runs, write=write)
+    situation = planning.Situation(fingerprint, device, request.minutes, _folds(dataset), cost, pace)
+    presets, choice = timing.presets(request, situation)
     plan = planning.make_plan(
         fingerprint,
         presets,
         device,
+        cost=cost,
+        pace=pace,
+        by_hand=request.settings,
         name=request.plan,
         corrections=dataset.corrections,
         minutes=request.minutes,
         folds=_folds(dataset),
         version=__version__,
     )
-    return plan.model_copy(update={"inputs_digest": upkeep.plan_inputs(fingerprint, request)})
+    inputs = upkeep.plan_inputs(fingerprint, request)
+    return plan.model_copy(update={"inputs_digest": inputs, "decisions": (*choice, *plan.decisions)})
 
 
 def plan_and_preprocess(
@@ -111,9 +121,13 @@ def current_plan(work: Workspace, request: PlanRequest, workers: int | None, tel
 def forecast(work: Workspace, plan: Plan, request: PlanRequest) -> Forecast:
     """Return how long the plan's line-up takes on this device, its speed measured where the plan did not ask for it."""
     speed = plan.device.flops_per_second
+    known = timing.calibration(work, request, plan.device)
+    steps = timing.lineup_seconds(work, plan, known)
+    if known is not None and speed <= 0:
+        speed = timing.dense_speed(known)
     if speed <= 0:
         speed = devices.find(request.device, request.memory_gb, calibrate=True).flops_per_second
-    return planning.forecast(plan, speed, folds=_folds(work.dataset()), minutes=request.minutes)
+    return planning.forecast(plan, speed, folds=_folds(work.dataset()), minutes=request.minutes, step_seconds=steps)
 
 
 def preprocess(

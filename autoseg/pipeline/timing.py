@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 from autoseg.pipeline import Tell, quiet
 from autoseg.records.calibration import Calibration, StepWork
 from autoseg.records.machine import DeviceProfile
-from autoseg.records.plan import Configuration, Plan
+from autoseg.records.plan import Configuration, Decision, Plan, Preset
 from autoseg.records.requests import PlanRequest
+from autoseg.stages import planning
+from autoseg.stages.planning.costs import StepCost
 from autoseg.stages.planning.forecasting import corrected
 from autoseg.stages.planning.remembered import remembering_work
-from autoseg.stages.planning.timing import step_seconds
+from autoseg.stages.planning.timing import step_factor, step_seconds
 from autoseg.workspace import Workspace, read_record, write_record
 
 log = logging.getLogger("autoseg")
@@ -29,6 +32,11 @@ def calibrate(file: Path, device: str | None = None, *, tell: Tell = quiet) -> C
     profile = devices.find(device)
     devices.set_threads(profile.threads or devices.threads())
     found = calibrating.calibrate(profile, tell=lambda what, done: tell(what, done, None))
+    factors = {
+        precision: step_factor(*calibrating.whole_step(profile, precision), found)
+        for precision in calibrating.precisions(profile)
+    }
+    found = found.model_copy(update={"step_factors": factors})
     write_record(file, found)
     return found
 
@@ -101,6 +109,28 @@ def _precisions(wanted: str, found: Calibration) -> tuple[str, ...]:
     return (wanted,) if wanted in there else there
 
 
+def dense_speed(found: Calibration) -> float:
+    """Return the fastest dense convolutions of a calibration, operations a second."""
+    return max(rate.per_second for rate in found.rates if rate.kind == "dense")
+
+
+def presets(request: PlanRequest, situation: planning.Situation) -> tuple[list[Preset], tuple[Decision, ...]]:
+    """Return the presets that were asked for, with what was set by hand, and why they were chosen where they were."""
+    names, choice = request.presets, ()
+    if names == (planning.AUTO,):
+        names, choice = planning.choose_presets(situation)
+    found = [planning.change_preset(planning.load_preset(name), request.settings) for name in names]
+    labels = situation.fingerprint.labels
+    return [planning.with_class_vectors(preset, labels) for preset in found], choice
+
+
+def measure_step(*arguments: object, **named: str) -> StepCost:
+    """Dry-run a step; loads torch, so it is called in the process that has it."""
+    from autoseg.networks import memory
+
+    return memory.measure_step(*arguments, **named)  # type: ignore[arg-type]
+
+
 def measure_work(*arguments: object, **named: str) -> StepWork:
     """Count a step; loads torch, so it is called in the process that has it."""
     from autoseg.networks import work
@@ -121,3 +151,25 @@ def correct_forecast(work: Workspace, plan: str, configuration: str, *, pace_sec
     item = next(item for item in after.configurations if item.configuration == configuration)
     log.info("%s: %.3g s a step (expected %.3g): the line-up takes %.3g hours", configuration, item.step_seconds,
              item.expected_step_seconds, after.lineup_hours)  # fmt: skip
+
+
+class Pacer:
+    """Times a run's first 20 steps and corrects the forecast by them, once."""
+
+    def __init__(self, work: Workspace, plan: str, configuration: str):
+        self._target = (work, plan, configuration)
+        self._start: tuple[int, float] | None = None
+        self._done = False
+
+    def note(self, step: int, steps: int) -> None:
+        """Take note that `step` steps of a run of `steps` are done."""
+        if self._done:
+            return
+        now = time.perf_counter()
+        if self._start is None:
+            self._start = (step, now)  # the first step of a piece waits for its batch
+            return
+        count = step - self._start[0]
+        if count >= PACE_STEPS:
+            self._done = True
+            correct_forecast(*self._target, pace_seconds=(now - self._start[1]) / count, steps=steps)

@@ -22,9 +22,9 @@ Kind = Literal[
     "low_resolution",
     "intensity",
 ]
-"""Convolutions of many channels, of few (fewer than 16 on one side), of one voxel, of one channel each, backwards; matrix
-products; attention; normalisation; everything else. The last four make a batch: rotation and scaling as one resampling,
-blurring, low resolution, and changes of single voxels."""
+"""Convolutions of many channels, of few (fewer than 16 on one side), of one voxel, of one channel each, backwards;
+matrix products; attention; normalisation; everything else. The last four make a batch: rotation and scaling as one
+resampling, blurring, low resolution, and changes of single voxels."""
 Precision = Literal["float32", "bfloat16", "float16"]
 
 
@@ -57,6 +57,8 @@ class Calibration(Record):
         torch_version: That it was measured with.
         call_seconds: What an operator costs however little it does.
         rates: Of every kind that was measured.
+        step_factors: Precision -> what a whole step took over the sum of its parts: operators timed by themselves find
+            their operands in the caches and the memory that they need at hand.
     """
 
     schema_version: Literal[1] = 1
@@ -64,6 +66,7 @@ class Calibration(Record):
     torch_version: str
     call_seconds: float
     rates: tuple[Rate, ...]
+    step_factors: dict[Precision, float] = {}
 
 
 class Amount(Record):

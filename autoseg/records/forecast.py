@@ -32,7 +32,7 @@ class Forecast(Record):
 
     Attributes:
         flops_per_second: Speed of the device that this was computed with.
-        calibrated: Whether steps follow from speeds by kind of operation (`autoseg calibrate`), and not from that alone.
+        calibrated: Whether steps follow from speeds by kind of operation (`autoseg calibrate`), not from that alone.
         configurations: Of the line-up, in its order.
         lineup_hours: All folds of all of them, one after the other.
     """

@@ -21,8 +21,8 @@ def forecast(
 ) -> Forecast:
     """Return the time that the line-up of a plan takes; two digits, for it is a forecast.
 
-    Where the device was not calibrated, a configuration's operations are divided by the speed at which its family computes: depthwise convolutions and
-    attention in small windows reach a fraction of what dense convolutions do.
+    Where the device was not calibrated, a configuration's operations are divided by the speed at which its family
+    computes: depthwise convolutions and attention in small windows reach a fraction of what dense convolutions do.
 
     Args:
         plan: Its line-up counts.

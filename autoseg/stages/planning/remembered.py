@@ -1,7 +1,7 @@
 """Dry runs kept on disk, so that a second planning takes seconds: one line each, appended as a whole.
 
-A line is found by the digests of network and recipe, the shape, precision and kind of device, and lies in a file for each
-version of torch and of the code that was counted. Lines that are damaged are as if they were not there.
+A line is found by the digests of network and recipe, the shape, precision and kind of device, and lies in a file for
+each version of torch and of the code that was counted. Lines that are damaged are as if they were not there.
 """
 
 from __future__ import annotations

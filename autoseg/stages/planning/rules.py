@@ -129,8 +129,8 @@ def normalizations(
             reasons.append(
                 f"{channel.name} set by hand"
                 if channel.name in given
-                else f"{channel.name} is {channel.kind.upper()}, whose values mean the same in every case: clipped to the"
-                f" foreground's {found.p00_5:.4g} to {found.p99_5:.4g}"
+                else f"{channel.name} is {channel.kind.upper()}, whose values mean the same in every case: clipped to"
+                f" the foreground's {found.p00_5:.4g} to {found.p99_5:.4g}"
             )
         elif kind != "zscore":
             chosen.append(Normalization(channel=channel.name, kind=kind))
@@ -141,8 +141,8 @@ def normalizations(
             reasons.append(
                 f"{channel.name} set by hand, {where}"
                 if channel.name in given
-                else f"{channel.name} ({channel.kind}) has no scale of its own: z-score per case {where}, because cropping"
-                f" keeps {kept:.2f} of the median image (limit {MASKED_BELOW})"
+                else f"{channel.name} ({channel.kind}) has no scale of its own: z-score per case {where}, because"
+                f" cropping keeps {kept:.2f} of the median image (limit {MASKED_BELOW})"
             )
     return Reasoned(tuple(chosen), "; ".join(reasons))
 
@@ -167,7 +167,7 @@ def context_slices(planning: PlanningPreset, *, slices: float, anisotropy: float
     """Return how many slices on each side a 2D network sees beside its own.
 
     One where slices are 2 to 6 times as thick as their pixels: then a 2D network is worth its time, and the next slice
-    still shows the same structures. Thinner ones are the 3D network's ground, and beyond thicker ones lies something else.
+    still shows the same structures. Thinner ones are the 3D network's ground; behind thicker ones lies something else.
 
     Args:
         planning: A number by hand wins; in conformance mode there are none.

@@ -28,7 +28,9 @@ def step_seconds(configuration: Configuration, works: Sequence[StepWork], calibr
     Raises:
         DataError: The calibration lacks a kind of operation.
     """
-    computing = min(seconds(work, calibration, layout) for work in works for layout in FORMATS)
+    computing = min(
+        seconds(work, calibration, layout) * _factor(work, calibration) for work in works for layout in FORMATS
+    )
     return computing + making_seconds(configuration, calibration)
 
 
@@ -36,6 +38,25 @@ def seconds(work: StepWork, calibration: Calibration, memory_format: str) -> flo
     """Return the seconds of a step's operations, one after the other, in one memory format."""
     computing = sum(item.amount / _per_second(item, calibration, memory_format) for item in work.amounts)
     return computing + work.calls * calibration.call_seconds
+
+
+def step_factor(work: StepWork, measured: Mapping[str, float], calibration: Calibration) -> float:
+    """Return what a whole step took over the sum of its parts, each in its fastest memory format.
+
+    Args:
+        work: Of the step.
+        measured: Memory format -> seconds.
+        calibration: The parts.
+    """
+    expected = min(seconds(work, calibration, layout) for layout in FORMATS)
+    return float(f"{min(measured.values()) / expected:.3g}")
+
+
+def _factor(work: StepWork, calibration: Calibration) -> float:
+    """Return the factor of the precision that the step's forward pass computes in."""
+    there = {item.precision for item in work.amounts}
+    lower = [precision for precision in there if precision != "float32"]
+    return calibration.step_factors.get(lower[0] if lower else "float32", 1.0)
 
 
 def making_seconds(configuration: Configuration, calibration: Calibration) -> float:
