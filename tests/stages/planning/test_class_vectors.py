@@ -45,7 +45,7 @@ def test_other_classes_are_named_with_the_nearest(tmp_path):
 def test_what_is_no_vectors_is_refused(tmp_path, text):
     file = tmp_path / "classes.json"
     file.write_text(text)
-    with pytest.raises(DataError, match="classes.json"):
+    with pytest.raises(DataError, match=r"classes\.json"):
         with_class_vectors(guided(file), labels())
 
 

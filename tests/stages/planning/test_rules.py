@@ -62,7 +62,7 @@ def test_a_normalisation_by_hand_is_taken_and_named_so():
     found = rules.normalizations(fingerprint(kind="ct"), {"image": "minmax"})
     assert found.value[0].kind == "minmax"
     assert found.because == "image set by hand"
-    with pytest.raises(UsageError, match="channel 'pet', which example does not have. It has: image"):
+    with pytest.raises(UsageError, match=r"channel 'pet', which example does not have\. It has: image"):
         rules.normalizations(fingerprint(), {"pet": "zscore"})
 
 

@@ -49,7 +49,7 @@ def test_a_kind_that_was_not_measured_is_named():
     strange = StepWork(
         amounts=(Amount(kind="attention", dimensions=0, width=0, precision="float32", amount=1),), calls=1
     )
-    with pytest.raises(DataError, match="no speed of attention operations in float32.*autoseg calibrate"):
+    with pytest.raises(DataError, match=r"no speed of attention operations in float32.*autoseg calibrate"):
         seconds(strange, CALIBRATION, "contiguous")
 
 
