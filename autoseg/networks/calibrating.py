@@ -82,7 +82,7 @@ def calibrate(device: DeviceProfile, *, tell: Callable[[str, float], None] | Non
         tell: Called with what is timed and the fraction that is done.
     """
     where = torch.device(device.kind)
-    trials = list(_trials(EDGES.get(where.type, EDGES["cuda"])))
+    trials = list(_trials(EDGES["cpu" if where.type == "cpu" else "cuda"]))
     rates: list[Rate] = []
     with torch.random.fork_rng(devices=[]):
         for number, trial in enumerate(trials):

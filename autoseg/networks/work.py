@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -44,7 +44,7 @@ class WorkCounter(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.amounts: Counter[Row] = Counter()
+        self.amounts: defaultdict[Row, float] = defaultdict(float)
         self.calls = 0
 
     def __torch_dispatch__(

@@ -22,6 +22,8 @@ from autoseg.workspace import Workspace, read_record, write_record
 log = logging.getLogger("autoseg")
 
 PACE_STEPS = 20
+# A whole step is no faster than its parts, unless they were timed on a busy machine.
+DISTURBED_BELOW = 0.6
 
 
 def calibrate(file: Path, device: str | None = None, *, tell: Tell = quiet) -> Calibration:
@@ -36,6 +38,8 @@ def calibrate(file: Path, device: str | None = None, *, tell: Tell = quiet) -> C
         precision: step_factor(*calibrating.whole_step(profile, precision), found)
         for precision in calibrating.precisions(profile)
     }
+    if min(factors.values()) < DISTURBED_BELOW:
+        log.warning("Something else computed meanwhile: the parts took longer than the whole. Calibrate again.")
     found = found.model_copy(update={"step_factors": factors})
     write_record(file, found)
     return found
@@ -116,7 +120,8 @@ def dense_speed(found: Calibration) -> float:
 
 def presets(request: PlanRequest, situation: planning.Situation) -> tuple[list[Preset], tuple[Decision, ...]]:
     """Return the presets that were asked for, with what was set by hand, and why they were chosen where they were."""
-    names, choice = request.presets, ()
+    names = request.presets
+    choice: tuple[Decision, ...] = ()
     if names == (planning.AUTO,):
         names, choice = planning.choose_presets(situation)
     found = [planning.change_preset(planning.load_preset(name), request.settings) for name in names]

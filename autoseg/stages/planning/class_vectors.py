@@ -83,7 +83,7 @@ def _read(path: Path) -> Mapping[str, Any]:
         return content
     if path.suffix == ".npz":
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
                 return {name: arrays[name] for name in arrays.files}
         except OSError:
             raise
@@ -97,8 +97,9 @@ def _check_classes(found: Mapping[str, Any], names: list[str], path: Path) -> No
     extra = [name for name in found if name not in names and name != BACKGROUND]
     if not missing and not extra:
         return
-    near = difflib.get_close_matches(missing[0], extra, n=1) if missing and extra else []
-    meant = f"Is {near[0]!r} meant to be {missing[0]!r}? " if near else ""
+    lower = {name.lower(): name for name in extra}
+    near = difflib.get_close_matches(missing[0].lower(), lower, n=1) if missing else []
+    meant = f"Is {lower[near[0]]!r} meant to be {missing[0]!r}? " if near else ""
     what = [f"lacks {', '.join(map(repr, missing))}"] if missing else []
     what += [f"has {', '.join(map(repr, extra))}, which the data set does not have"] if extra else []
     fix = f"{meant}The classes are: {', '.join(names)}."

@@ -46,7 +46,7 @@ def remembering(cost: Cost, folder: Path, *, write: bool = True) -> Cost:
     ) -> StepCost:
         key = _key(architecture, recipe, patch_shape, batch_size, how)
         found = known.get(key)
-        if _is_step(found):
+        if isinstance(found, list) and _is_step(found):
             return StoredCost(int(found[0]), int(found[1]), float(found[2]))
         step = cost(architecture, recipe, patch_shape, batch_size, **how)
         known[key] = [step.peak_bytes, step.parameters, step.flops]
@@ -84,8 +84,8 @@ def _key(architecture: Architecture, recipe: Recipe, patch_shape: Shape, batch_s
     return f"{stored.key(architecture, recipe, patch_shape, batch_size)} {how['precision']} {how['device_kind']}"
 
 
-def _is_step(found: Any) -> bool:
-    return isinstance(found, list) and len(found) == 3 and all(isinstance(item, int | float) for item in found)
+def _is_step(found: list[Any]) -> bool:
+    return len(found) == 3 and all(isinstance(item, int | float) for item in found)
 
 
 @cache
