@@ -62,7 +62,7 @@ def plan_and_preprocess(
         console.as_json(made.model_dump(mode="json"))
         return
     views.plan(made)
-    views.forecast(preparing.forecast(work, made, request) if dry_run else work.forecast(made.name))
+    views.forecast(preparing.forecast(work, made, request, write=False) if dry_run else work.forecast(made.name))
     console.line("nothing was written" if dry_run else f"next: autoseg train -d {dataset}")
 
 

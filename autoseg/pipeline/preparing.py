@@ -118,11 +118,11 @@ def current_plan(work: Workspace, request: PlanRequest, workers: int | None, tel
     return plan
 
 
-def forecast(work: Workspace, plan: Plan, request: PlanRequest) -> Forecast:
+def forecast(work: Workspace, plan: Plan, request: PlanRequest, *, write: bool = True) -> Forecast:
     """Return how long the plan's line-up takes on this device, its speed measured where the plan did not ask for it."""
     speed = plan.device.flops_per_second
     known = timing.calibration(work, request, plan.device)
-    steps = timing.lineup_seconds(work, plan, known)
+    steps = timing.lineup_seconds(work, plan, known, write=write)
     if known is not None and speed <= 0:
         speed = timing.dense_speed(known)
     if speed <= 0:
