@@ -30,6 +30,16 @@ def neighbours(slices: int, step: int) -> np.ndarray:
     return np.clip(np.arange(slices) + step, 0, slices - 1)
 
 
+def merged(labels: np.ndarray, sides: Sides | None) -> np.ndarray:
+    """Return label map (Z, Y, X) with the second of each pair as the first, where twins are learned as one."""
+    if sides is None or sides.handling != "merge_split":
+        return labels
+    result = labels.copy()
+    for first, second in sides.pairs:
+        result[labels == second] = first
+    return result
+
+
 def split_by_side(logits: np.ndarray, sides: Sides) -> np.ndarray:
     """Return logits in which each pair's first channel was given to the twin on whose side a voxel lies.
 

@@ -40,10 +40,15 @@ class _Pass:
 
 @dataclass(frozen=True)
 class Swap:
-    """What a flip along `axis` does to the output: channel k is what channel `channels[k]` was."""
+    """What a flip along `axis` does: output channel k is what channel `channels[k]` was, and so of the input.
+
+    Attributes:
+        inputs: The same of the input's channels (a cascade's structures); empty where none change places.
+    """
 
     axis: int
     channels: tuple[int, ...]
+    inputs: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -181,12 +186,21 @@ def _as_tensor(image: Tensor | np.ndarray) -> Tensor:
 
 def _forward(network: nn.Module, image: Tensor, batch: Sequence[_Pass], setting: _Setting) -> Tensor:
     """Return the logits (n, K, *patch) of one network, flipped back."""
-    patches = torch.stack([_window(image, item.start, setting.patch).flip(_spatial(item)) for item in batch])
+    patches = torch.stack([_seen(image, item, setting) for item in batch])
     with autocast(setting.device, setting.precision):
         logits = network(patches[:, :, 0] if setting.dimensions == 2 else patches)
     logits = logits if isinstance(logits, Tensor) else logits[0]
     logits = logits.float()
     return logits[:, :, None] if setting.dimensions == 2 else logits
+
+
+def _seen(image: Tensor, item: _Pass, setting: _Setting) -> Tensor:
+    """Return the window of a pass as the network sees it, (C, *patch)."""
+    window = _window(image, item.start, setting.patch).flip(_spatial(item))
+    swap = setting.swap
+    if swap is not None and swap.inputs and swap.axis in item.flipped:
+        return window[list(swap.inputs)]
+    return window
 
 
 def _add(field: Tensor, logits: Tensor, batch: Sequence[_Pass], weight: Tensor, swap: Swap | None) -> None:

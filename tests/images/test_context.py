@@ -1,6 +1,6 @@
 import numpy as np
 
-from autoseg.images.context import split_by_side, with_neighbours
+from autoseg.images.context import merged, split_by_side, with_neighbours
 from autoseg.records.plan import Sides
 
 
@@ -26,3 +26,11 @@ def test_a_merged_pair_goes_to_the_twin_of_its_side():
     sides = Sides(handling="merge_split", axis=2, pairs=((1, 2),), split_at=(0.5,), first_below=(False,))
     assert split_by_side(logits, sides).argmax(0).tolist() == [[[2, 3, 1, 1]]]
     assert logits[2].max() == 0, "the input stays as it is"
+
+
+def test_a_merged_label_map_holds_the_first_of_each_pair():
+    labels = np.array([[[0, 1, 2, 3]]], np.uint8)
+    sides = Sides(handling="merge_split", axis=2, pairs=((1, 2),))
+    assert merged(labels, sides).tolist() == [[[0, 1, 1, 3]]]
+    assert merged(labels, None) is labels
+    assert merged(labels, sides.model_copy(update={"handling": "swap"})) is labels

@@ -198,3 +198,10 @@ def test_a_mirrored_prediction_exchanges_the_twins():
     torch.testing.assert_close(run(Sided(), picture, patch, mirror_axes=(1, 2), swap=swap), straight)
     confused = run(Sided(), picture, patch, mirror_axes=(2,))
     assert torch.equal(confused[1], confused[2]), "without the exchange left and right become one"
+
+
+def test_a_cascade_s_input_is_exchanged_too():
+    """The network repeats its second and third input channel as what it finds: a flip must not turn them around."""
+    picture, patch = image(3, 4, 6, 6), (4, 6, 6)
+    swap = Swap(axis=2, channels=(0, 2, 1), inputs=(0, 2, 1))
+    torch.testing.assert_close(run(Scaled(), picture, patch, mirror_axes=(0, 2), swap=swap), picture)

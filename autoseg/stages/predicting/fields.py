@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from autoseg.images import regrid
-from autoseg.images.context import split_by_side, with_neighbours
+from autoseg.images.context import merged, split_by_side, with_neighbours
 from autoseg.images.regrid import Field
 from autoseg.networks import sliding_window
 from autoseg.records.errors import DataError, UserError
@@ -98,7 +98,8 @@ def _network_input(case: PreprocessedCase, member: Member, previous: Mapping[str
             code="missing_stage",
         )
     count = member.configuration.architecture.input_channels - image.shape[0]
-    return np.concatenate([image, one_hot(follow(previous[stage], case.passage), count)])
+    earlier = merged(follow(previous[stage], case.passage), member.configuration.sides)
+    return np.concatenate([image, one_hot(earlier, count)])
 
 
 def _logits(image: np.ndarray, member: Member, case: str, options: Options) -> np.ndarray:
@@ -129,10 +130,20 @@ def _swap(configuration: Configuration) -> sliding_window.Swap | None:
     if sides is None:
         return None
     channels = list(range(configuration.architecture.output_channels))
-    if sides.handling == "swap":
-        for first, second in sides.pairs:
-            channels[first], channels[second] = second, first
-    return sliding_window.Swap(sides.axis, tuple(channels))
+    if sides.handling == "merge_split":
+        return None
+    for first, second in sides.pairs:
+        channels[first], channels[second] = second, first
+    return sliding_window.Swap(sides.axis, tuple(channels), _swapped_inputs(configuration, channels))
+
+
+def _swapped_inputs(configuration: Configuration, channels: list[int]) -> tuple[int, ...]:
+    """Return the same of a cascade's input, whose last channels are the structures, background left out."""
+    if configuration.previous is None:
+        return ()
+    structures = configuration.architecture.output_channels - 1
+    first = configuration.architecture.input_channels - structures
+    return (*range(first), *(first + channel - 1 for channel in channels[1:]))
 
 
 def _mirror_axes(configuration: Configuration) -> tuple[int, ...]:

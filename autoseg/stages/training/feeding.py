@@ -99,7 +99,7 @@ def with_sides(
         return labels, previous, annotated
     table = _exchange(sides, labels.device)
     labels = _renamed(labels, struck, table)
-    if previous is not None and sides.handling == "swap":
+    if previous is not None:
         previous = _renamed(previous, struck, table)
     if annotated is not None:
         annotated = _twins_annotated(sides, struck, annotated)
