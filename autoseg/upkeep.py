@@ -37,8 +37,12 @@ def fingerprint(work: Workspace, dataset: Dataset, workers: int | None, *, write
 
 def plan_inputs(measured: Fingerprint, request: PlanRequest) -> str:
     """Return what a plan follows from, to know when to plan again."""
-    presets = "+".join(planning.load_preset(name).digest() for name in request.presets)
-    return "|".join((measured.digest(), presets, str(request.memory_gb), str(request.minutes), __version__))
+    names = planning.candidates() if request.presets == (planning.AUTO,) else request.presets
+    presets = "+".join(planning.load_preset(name).digest() for name in names)
+    by_hand = "".join(f"|{key}={value}" for key, value in sorted(request.settings.items()))
+    calibration = f"|{request.calibration}" if request.calibration else ""
+    budget = (str(request.memory_gb), str(request.minutes), __version__)
+    return "|".join((measured.digest(), presets, *budget)) + by_hand + calibration
 
 
 def set_stale_aside(work: Workspace, plan: Plan, model: ModelId) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from autoseg import console
 
 if TYPE_CHECKING:
+    from autoseg.records.calibration import Calibration
     from autoseg.records.forecast import Forecast
     from autoseg.records.plan import Plan
     from autoseg.records.results import EnsembleChoice
@@ -46,6 +47,20 @@ def forecast(found: Forecast) -> None:
     ]
     columns = ("configuration", "seconds a step", "steps", "hours a fold", "folds")
     console.table(f"forecast: {found.lineup_hours:g} hours for the line-up", columns, rows)
+
+
+def calibration(found: Calibration) -> None:
+    """Print the fastest speed of each kind of operation."""
+    best: dict[tuple[str, int], dict[str, float]] = {}
+    for rate in found.rates:
+        row = best.setdefault((rate.kind, rate.dimensions), {})
+        row[rate.precision] = max(rate.per_second, row.get(rate.precision, 0.0))
+    precisions = list(dict.fromkeys(rate.precision for rate in found.rates))
+    rows = []
+    for (kind, dimensions), row in best.items():
+        speeds = (f"{row[name] / 1e9:.3g}" if name in row else "-" for name in precisions)
+        rows.append((kind, f"{dimensions}D" if dimensions else "", *speeds))
+    console.table(f"{found.device.name}: billions a second", ("operation", "", *precisions), rows)
 
 
 def differences(first: Plan, second: Plan, *, json: bool) -> None:

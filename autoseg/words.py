@@ -64,6 +64,30 @@ def families(text: str, *, lesions: bool = False) -> frozenset[Family]:
     return frozenset(found)
 
 
+def planning_settings(words: list[str], *, plan: str) -> dict[str, str]:
+    """Return the keys of the presets that `--set` sets at planning; a key without a section is of `[planning]`.
+
+    `normalization.CHANNEL` is another word for `planning.normalizations.CHANNEL`.
+
+    Raises:
+        UsageError: The plan has no name of its own: it would take the place of the one that the rules make.
+    """
+    if words and plan == "default":
+        raise UsageError(
+            "--set makes a plan by hand, which needs a name of its own",
+            fix="Add for example --plan by_hand.",
+            code="unnamed_plan",
+        )
+    found = {}
+    for key, value in settings(words).items():
+        section, dot, name = key.partition(".")
+        full = key if dot else f"planning.{key}"
+        if section in {"normalization", "normalizations"} and dot:
+            full = f"planning.normalizations.{name}"
+        found[full] = value
+    return found
+
+
 def filling(text: str | None) -> str | float | None:
     """Return what `--nan fill=min` or `--nan fill=0` fills with."""
     if text is None:

@@ -2,6 +2,8 @@
 
 The tree below the workspace's root (`--root`, else `$AUTOSEG_ROOT`, else `./autoseg_data`)::
 
+    calibration.json                            Calibration of the device at hand (`autoseg calibrate`)
+    .dry_runs/*.jsonl                           dry runs of networks, a line each; may be removed at any time
     <dataset>/
       dataset.json                              Dataset: what was imported, folds, corrections
       check.json                                CheckReport: every problem found
@@ -99,6 +101,16 @@ class Workspace:
     def forecast_file(self, plan: str) -> Path:
         """Where the Forecast of a plan lies: beside it."""
         return self.plan_file(plan).with_name("forecast.json")
+
+    @property
+    def calibration_file(self) -> Path:
+        """Where the Calibration lies that all data sets of the workspace's root share."""
+        return self.folder.parent / "calibration.json"
+
+    @property
+    def dry_runs(self) -> Path:
+        """The folder of the dry runs that all data sets of the workspace's root share."""
+        return self.folder.parent / ".dry_runs"
 
     def preprocessed(self, data_key: str) -> Path:
         """The folder of the cases that were preprocessed in one way."""

@@ -22,6 +22,7 @@ COMMANDS = (
     "import",
     "check",
     "plan_and_preprocess",
+    "calibrate",
     "train",
     "ensemble",
     "predict",

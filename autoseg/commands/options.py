@@ -23,6 +23,31 @@ Minutes = Annotated[
     float | None, typer.Option(min=0.1, help="Budget for training the whole line-up, held-out prediction included.")
 ]
 
+Hours = Annotated[float | None, typer.Option(min=0.01, help="The same budget in hours, instead of --minutes.")]
+Presets = Annotated[
+    str, typer.Option(help="Presets by name or path, separated by commas; auto lets the planner choose.")
+]
+SetPlanning = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Set a key of the presets by hand: spacing_mm=[3,1,1] (repeatable; needs --plan)."),
+]
+CalibrationFile = Annotated[
+    str | None, typer.Option("--calibration", help="Plan for the device that this file was measured on.")
+]
+
+
+def budget(minutes: float | None, hours: float | None) -> float | None:
+    """Return the budget in minutes.
+
+    Raises:
+        UsageError: It was given twice.
+    """
+    from autoseg.records.errors import UsageError
+
+    if minutes is not None and hours is not None:
+        raise UsageError("--minutes and --hours are one budget, given twice", fix="Give one of them.")
+    return minutes if hours is None else 60 * hours
+
 
 def workspace(dataset: str, root: str | None) -> Workspace:
     """Return the workspace of a data set, by name or by path."""
@@ -31,9 +56,26 @@ def workspace(dataset: str, root: str | None) -> Workspace:
     return Workspace.locate(dataset, root)
 
 
-def plan_request(plan: str, preset: str, memory_gb: float | None, minutes: float | None, device: str | None) -> Any:
+def plan_request(
+    plan: str,
+    preset: str,
+    memory_gb: float | None,
+    minutes: float | None,
+    device: str | None,
+    *,
+    settings: list[str] | None = None,
+    calibration: str | None = None,
+) -> Any:
     """Return what was said about a plan."""
+    from autoseg import words
     from autoseg.records.requests import PlanRequest
 
-    presets = tuple(filter(None, preset.split(",")))
-    return PlanRequest(plan=plan, presets=presets, memory_gb=memory_gb, minutes=minutes, device=device)
+    return PlanRequest(
+        plan=plan,
+        presets=tuple(filter(None, preset.split(","))),
+        memory_gb=memory_gb,
+        minutes=minutes,
+        device=device,
+        settings=words.planning_settings(settings or [], plan=plan),
+        calibration=calibration or "",
+    )

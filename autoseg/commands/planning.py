@@ -10,15 +10,20 @@ import typer
 
 from autoseg import console, views
 from autoseg.commands.options import (
+    CalibrationFile,
     Device,
     DryRun,
+    Hours,
     Json,
     Minutes,
     Name,
     PlanName,
+    Presets,
     Root,
+    SetPlanning,
     SkipBad,
     Workers,
+    budget,
     plan_request,
     workspace,
 )
@@ -29,10 +34,13 @@ app = typer.Typer()
 @app.command("plan_and_preprocess")
 def plan_and_preprocess(
     dataset: Name,
-    preset: Annotated[str, typer.Option(help="Presets by name or path, separated by commas.")] = "unet",
+    preset: Presets = "unet",
     plan: PlanName = "default",
     memory_gb: Annotated[float | None, typer.Option(min=0.5, help="Plan for a device with this memory.")] = None,
+    set_: SetPlanning = None,
+    calibration: CalibrationFile = None,
     minutes: Minutes = None,
+    hours: Hours = None,
     device: Device = None,
     root: Root = None,
     workers: Workers = None,
@@ -43,7 +51,9 @@ def plan_and_preprocess(
     """Measure the data set, plan, and preprocess every case."""
     from autoseg.pipeline import preparing
 
-    request = plan_request(plan, preset, memory_gb, minutes, device)
+    request = plan_request(
+        plan, preset, memory_gb, budget(minutes, hours), device, settings=set_, calibration=calibration
+    )
     work = workspace(dataset, root)
     with console.progress(silent=json) as tell:
         if dry_run:
@@ -56,8 +66,31 @@ def plan_and_preprocess(
         console.as_json(made.model_dump(mode="json"))
         return
     views.plan(made)
-    views.forecast(preparing.forecast(work, made, request) if dry_run else work.forecast(made.name))
+    views.forecast(preparing.forecast(work, made, request, write=False) if dry_run else work.forecast(made.name))
     console.line("nothing was written" if dry_run else f"next: autoseg train -d {dataset}")
+
+
+@app.command()
+def calibrate(
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Where to write. [default: the workspace's calibration.json]")
+    ] = None,
+    device: Device = None,
+    root: Root = None,
+    json: Json = False,
+) -> None:
+    """Measure in about a minute how fast this device does each kind of operation: for plans that know their time."""
+    from autoseg.pipeline import timing
+    from autoseg.workspace import workspace_root
+
+    file = output or workspace_root(root) / "calibration.json"
+    with console.progress(silent=json) as tell:
+        found = timing.calibrate(file, device, tell=tell)
+    if json:
+        console.as_json(found.model_dump(mode="json"))
+        return
+    views.calibration(found)
+    console.line(f"written: {file}")
 
 
 @app.command()

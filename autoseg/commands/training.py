@@ -9,15 +9,20 @@ import typer
 
 from autoseg import console, views, words
 from autoseg.commands.options import (
+    CalibrationFile,
     Device,
     DryRun,
+    Hours,
     Json,
     Minutes,
     Name,
     PlanName,
+    Presets,
     Root,
+    SetPlanning,
     SkipBad,
     Workers,
+    budget,
     plan_request,
     workspace,
 )
@@ -37,6 +42,7 @@ def train(
     ] = None,
     seed: Annotated[int, typer.Option(help="Another seed trains another model beside.")] = 0,
     minutes: Minutes = None,
+    hours: Hours = None,
     device: Device = None,
     root: Root = None,
     dry_run: DryRun = False,
@@ -54,7 +60,7 @@ def train(
         variant=variant,
         seed=seed,
         settings=words.settings(set_ or []),
-        minutes=minutes,
+        minutes=budget(minutes, hours),
         device=device,
     )
     work = workspace(dataset, root)
@@ -134,10 +140,13 @@ def froc(
 @app.command()
 def run(
     dataset: Name,
-    preset: Annotated[str, typer.Option(help="Presets by name or path, separated by commas.")] = "unet",
+    preset: Presets = "unet",
     plan: PlanName = "default",
     memory_gb: Annotated[float | None, typer.Option(min=0.5, help="Plan for a device with this memory.")] = None,
+    set_: SetPlanning = None,
+    calibration: CalibrationFile = None,
     minutes: Minutes = None,
+    hours: Hours = None,
     device: Device = None,
     root: Root = None,
     workers: Workers = None,
@@ -148,7 +157,9 @@ def run(
     """Do all of it: check, plan, preprocess, train, choose, report. Stop it at any time; run it again to go on."""
     from autoseg.pipeline import running
 
-    request = plan_request(plan, preset, memory_gb, minutes, device)
+    request = plan_request(
+        plan, preset, memory_gb, budget(minutes, hours), device, settings=set_, calibration=calibration
+    )
     work = workspace(dataset, root)
     if dry_run:
         steps = running.steps_left(work, request)

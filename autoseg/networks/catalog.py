@@ -1,12 +1,16 @@
 """Every network that a preset or a model file may name: `Architecture.kind` -> how it is built.
 
-The mapping is explicit: a name found in a file can choose one of these entries and nothing else.
+The mapping is explicit: a name found in a file can choose one of these entries, or one that an installed package adds
+under the entry point `autoseg.networks` (a name -> a `Kind`), and nothing else. A package cannot take the place of a
+kind that is here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
 
 from torch import nn
@@ -28,6 +32,8 @@ from autoseg.networks.arguments import nearest
 from autoseg.records.errors import UsageError
 from autoseg.records.geometry import Shape
 from autoseg.records.plan import Architecture
+
+GROUP = "autoseg.networks"
 
 
 @dataclass(frozen=True)
@@ -93,9 +99,31 @@ def min_shape(architecture: Architecture) -> Shape:
 
 
 def _kind(architecture: Architecture) -> Kind:
-    try:
+    if architecture.kind in KINDS:
         return KINDS[architecture.kind]
-    except KeyError:
+    added = _added()
+    if architecture.kind not in added:
         raise UsageError(
-            f"there is no network {architecture.kind!r}", fix=nearest(architecture.kind, KINDS), code="unknown_network"
-        ) from None
+            f"there is no network {architecture.kind!r}",
+            fix=nearest(architecture.kind, (*KINDS, *added)),
+            code="unknown_network",
+        )
+    return _loaded(added[architecture.kind])
+
+
+def _added() -> dict[str, EntryPoint]:
+    """Return the kinds that installed packages add; their code is loaded only when one is used."""
+    return {item.name: item for item in entry_points(group=GROUP) if item.name not in KINDS}
+
+
+@cache
+def _loaded(point: EntryPoint) -> Kind:
+    found = point.load()
+    if not isinstance(found, Kind):
+        raise UsageError(
+            f"the entry point {point.name!r} of group {GROUP} is {type(found).__name__}, not a Kind",
+            file=point.value,
+            fix="Let it name an autoseg.networks.catalog.Kind.",
+            code="bad_entry_point",
+        )
+    return found

@@ -195,12 +195,19 @@ def _measured(
         make = partial(_window, precision=precision, dimensions=architecture.dimensions)
     else:
         recipe = Recipe.model_validate_json(recipe_json)
-        make = partial(_training, architecture=architecture, recipe=recipe, precision=precision)
+        make = partial(training_step, architecture=architecture, recipe=recipe, precision=precision)
     return count(architecture, shape, make, device_kind=device_kind)
 
 
-def _training(network: nn.Module, *, architecture: Architecture, recipe: Recipe, precision: str) -> Step:
-    """Return the step that training runs, with optimiser state and average in place."""
+def training_step(
+    network: nn.Module,
+    *,
+    architecture: Architecture,
+    recipe: Recipe,
+    precision: str,
+    device: torch.device | None = None,
+) -> Step:
+    """Return the step that training runs, with optimiser state and average in place; its target is empty."""
     from autoseg.networks.losses import Target, make_loss
     from autoseg.networks.step import make_average, make_optimizer, train_step
 
@@ -210,7 +217,7 @@ def _training(network: nn.Module, *, architecture: Architecture, recipe: Recipe,
     average = make_average(network, recipe.ema_decay)
 
     def step(image: Tensor) -> Tensor:
-        target = Target(torch.zeros(image.shape[0], *image.shape[2:], dtype=torch.int64))
+        target = Target(torch.zeros(image.shape[0], *image.shape[2:], dtype=torch.int64, device=device))
         return train_step(
             network,
             loss,

@@ -39,6 +39,19 @@ class _Pass:
 
 
 @dataclass(frozen=True)
+class Swap:
+    """What a flip along `axis` does: output channel k is what channel `channels[k]` was, and so of the input.
+
+    Attributes:
+        inputs: The same of the input's channels (a cascade's structures); empty where none change places.
+    """
+
+    axis: int
+    channels: tuple[int, ...]
+    inputs: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class _Setting:
     """How patches are computed; `merge`: one field for the mean of the networks instead of one a network."""
 
@@ -48,6 +61,7 @@ class _Setting:
     device: torch.device
     precision: str
     merge: bool
+    swap: Swap | None = None
 
 
 def predict(
@@ -62,6 +76,7 @@ def predict(
     device: torch.device | str = "cpu",
     window_batch: int | None = None,
     cancel: Callable[[], bool] | None = None,
+    swap: Swap | None = None,
 ) -> Tensor:
     """Return the mean of the networks' logits over the whole image: float32, (K, Z, Y, X), on the CPU.
 
@@ -80,6 +95,7 @@ def predict(
         device: Where to compute.
         window_batch: Patches (windows times flips) computed at once; None chooses.
         cancel: Asked before each batch; True stops.
+        swap: Channels that a flip exchanges: structures left and right of one another.
 
     Raises:
         UserError: The networks gave non-finite values, or `cancel` said so.
@@ -87,7 +103,7 @@ def predict(
     Source:
         Isensee et al. 2021, doi:10.1038/s41592-020-01008-z (inference).
     """
-    setting = _Setting(tuple(networks), tuple(patch_shape), dimensions, torch.device(device), precision, merge=True)
+    setting = _Setting(tuple(networks), tuple(patch_shape), dimensions, torch.device(device), precision, True, swap)
     passes = _passes(image.shape[1:], setting, mirror_axes, step_fraction)
     return _compute(setting, image, passes, window_batch, cancel)[0]
 
@@ -158,7 +174,7 @@ def _compute(
                 field = 0 if setting.merge else index
                 if field == len(fields):
                     fields.append(_empty_field(len(logits[0]), padded.shape[1:], setting))
-                _add(fields[field], logits, batch, weight.to(fields[field].device))
+                _add(fields[field], logits, batch, weight.to(fields[field].device), setting.swap)
         total = _total_weight(padded.shape[1:], passes, weight) * (len(setting.networks) if setting.merge else 1)
         return [_finish(field, total, image.shape[1:], margins) for field in fields]
 
@@ -170,7 +186,7 @@ def _as_tensor(image: Tensor | np.ndarray) -> Tensor:
 
 def _forward(network: nn.Module, image: Tensor, batch: Sequence[_Pass], setting: _Setting) -> Tensor:
     """Return the logits (n, K, *patch) of one network, flipped back."""
-    patches = torch.stack([_window(image, item.start, setting.patch).flip(_spatial(item)) for item in batch])
+    patches = torch.stack([_seen(image, item, setting) for item in batch])
     with autocast(setting.device, setting.precision):
         logits = network(patches[:, :, 0] if setting.dimensions == 2 else patches)
     logits = logits if isinstance(logits, Tensor) else logits[0]
@@ -178,9 +194,20 @@ def _forward(network: nn.Module, image: Tensor, batch: Sequence[_Pass], setting:
     return logits[:, :, None] if setting.dimensions == 2 else logits
 
 
-def _add(field: Tensor, logits: Tensor, batch: Sequence[_Pass], weight: Tensor) -> None:
+def _seen(image: Tensor, item: _Pass, setting: _Setting) -> Tensor:
+    """Return the window of a pass as the network sees it, (C, *patch)."""
+    window = _window(image, item.start, setting.patch).flip(_spatial(item))
+    swap = setting.swap
+    if swap is not None and swap.inputs and swap.axis in item.flipped:
+        return window[list(swap.inputs)]
+    return window
+
+
+def _add(field: Tensor, logits: Tensor, batch: Sequence[_Pass], weight: Tensor, swap: Swap | None) -> None:
     for item, patch in zip(batch, logits):
         straight = patch.flip(_spatial(item)).to(field.device)
+        if swap is not None and swap.axis in item.flipped:
+            straight = straight[list(swap.channels)]
         _window(field, item.start, weight.shape).addcmul_(straight, weight.expand_as(straight))
 
 

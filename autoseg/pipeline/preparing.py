@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from autoseg import __version__, upkeep
 from autoseg.compute.companion import NOBODY, Companion, companion
-from autoseg.pipeline import Tell, quiet
+from autoseg.pipeline import Tell, quiet, timing
 from autoseg.records.check import CheckReport
 from autoseg.records.dataset import Dataset
 from autoseg.records.errors import CasesFailed, DataError, UserError
@@ -22,10 +21,8 @@ from autoseg.records.plan import Configuration, Plan, Preparation, Preset
 from autoseg.records.requests import PlanRequest
 from autoseg.stages import checking, importing, planning, preprocessing
 from autoseg.stages.checking import leaving_out
+from autoseg.stages.planning.remembered import remembering
 from autoseg.workspace import Workspace, read_record, write_record
-
-if TYPE_CHECKING:
-    from autoseg.networks.memory import StepCost
 
 log = logging.getLogger("autoseg")
 
@@ -87,22 +84,36 @@ def make_plan(work: Workspace, request: PlanRequest, *, workers: int | None = No
     """Measure the data set and plan; keeps the fingerprint (unless `write` is off), but not the plan."""
     with companion(_load_networks) as beside:
         fingerprint = upkeep.fingerprint(work, work.dataset(), workers, write=write)
-        return _plan(work.dataset(), fingerprint, request, beside)
+        return _plan(work, fingerprint, request, beside, write=write)
 
 
-def _plan(dataset: Dataset, fingerprint: Fingerprint, request: PlanRequest, beside: Companion) -> Plan:
+def _plan(
+    work: Workspace, fingerprint: Fingerprint, request: PlanRequest, beside: Companion, *, write: bool = True
+) -> Plan:
+    dataset = work.dataset()
+    device = beside.call(_find_device, request, calibrate=request.minutes is not None)
+    known = timing.calibration(work, request, device)
+    device = timing.planned_for(device, known, request)
+    count_work = partial(beside.call, timing.measure_work)
+    pace = timing.pace(work, known, call=count_work, write=write) if known else None
+    cost = remembering(partial(beside.call, timing.measure_step), work.dry_runs, write=write)
+    situation = planning.Situation(fingerprint, device, request.minutes, _folds(dataset), cost, pace)
+    presets, choice = timing.presets(request, situation)
     plan = planning.make_plan(
         fingerprint,
-        _presets(request),
-        beside.call(_find_device, request, calibrate=request.minutes is not None),
+        presets,
+        device,
+        cost=cost,
+        pace=pace,
+        by_hand=request.settings,
         name=request.plan,
         corrections=dataset.corrections,
         minutes=request.minutes,
         folds=_folds(dataset),
-        cost=partial(beside.call, _measure_step),
         version=__version__,
     )
-    return plan.model_copy(update={"inputs_digest": upkeep.plan_inputs(fingerprint, request)})
+    inputs = upkeep.plan_inputs(fingerprint, request)
+    return plan.model_copy(update={"inputs_digest": inputs, "decisions": (*choice, *plan.decisions)})
 
 
 def plan_and_preprocess(
@@ -116,14 +127,14 @@ def plan_and_preprocess(
     dataset = work.dataset()
     with companion(_load_networks) as beside, ThreadPoolExecutor(1) as thread:
         fingerprint = upkeep.fingerprint(work, dataset, workers)
-        planned = thread.submit(_plan, dataset, fingerprint, request, beside)
+        planned = thread.submit(_plan, work, fingerprint, request, beside)
 
         def watch(what: str, done: float, seconds_left: float | None) -> None:
             tell(what, done, seconds_left)
             if planned.done():
                 planned.result()  # where there is no plan, nobody waits for the rest of the cases
 
-        preprocess(work, planning.preparations(fingerprint, _presets(request)), workers=workers, tell=watch)
+        preprocess(work, planning.preparations(fingerprint, [_first_preset(request)]), workers=workers, tell=watch)
         plan = planned.result()
         write_record(work.plan_file(plan.name), plan)
         write_record(work.forecast_file(plan.name), forecast(work, plan, request, beside))
@@ -146,12 +157,18 @@ def current_plan(work: Workspace, request: PlanRequest, workers: int | None, tel
     return plan
 
 
-def forecast(work: Workspace, plan: Plan, request: PlanRequest, beside: Companion = NOBODY) -> Forecast:
+def forecast(
+    work: Workspace, plan: Plan, request: PlanRequest, beside: Companion = NOBODY, *, write: bool = True
+) -> Forecast:
     """Return how long the plan's line-up takes on this device, its speed measured where the plan did not ask for it."""
     speed = plan.device.flops_per_second
+    known = timing.calibration(work, request, plan.device)
+    steps = timing.lineup_seconds(work, plan, known, call=partial(beside.call, timing.measure_work), write=write)
+    if known is not None and speed <= 0:
+        speed = timing.dense_speed(known)
     if speed <= 0:
         speed = beside.call(_find_device, request, calibrate=True).flops_per_second
-    return planning.forecast(plan, speed, folds=_folds(work.dataset()), minutes=request.minutes)
+    return planning.forecast(plan, speed, folds=_folds(work.dataset()), minutes=request.minutes, step_seconds=steps)
 
 
 def preprocess(
@@ -186,8 +203,10 @@ def _folds(dataset: Dataset) -> int:
     return sum(fold.name != "all" for fold in dataset.folds) or 1
 
 
-def _presets(request: PlanRequest) -> list[Preset]:
-    return [planning.load_preset(name) for name in request.presets]
+def _first_preset(request: PlanRequest) -> Preset:
+    """Return a preset that every plan of this request has: the first one is never left out for want of time."""
+    name = "unet" if request.presets[0] == planning.AUTO else request.presets[0]
+    return planning.change_preset(planning.load_preset(name), request.settings)
 
 
 # What follows loads torch, and is called in the process that has it.
@@ -197,12 +216,6 @@ def _load_networks() -> None:
     from autoseg.networks.memory import load
 
     load()
-
-
-def _measure_step(*arguments: Any, **named: Any) -> StepCost:
-    from autoseg.networks.memory import measure_step
-
-    return measure_step(*arguments, **named)
 
 
 def _find_device(request: PlanRequest, *, calibrate: bool) -> DeviceProfile:

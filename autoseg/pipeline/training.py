@@ -8,7 +8,7 @@ from pathlib import Path
 
 from autoseg import upkeep
 from autoseg.compute import devices
-from autoseg.pipeline import Tell, quiet
+from autoseg.pipeline import Tell, quiet, timing
 from autoseg.pipeline.predicting import options_for
 from autoseg.pipeline.preparing import preprocess
 from autoseg.records.plan import Plan
@@ -40,11 +40,17 @@ def train_models(
     evaluations = []
     for number, (model, budget) in enumerate(zip(wanted, budgets, strict=True)):
         where = f"[{number + 1}/{len(wanted)}] {model.key()}"
+        told = timing.Pacer(work, model.plan, model.configuration)
         later = [seconds for seconds in budgets[number + 1 :] if seconds is not None]
 
         def progress(
-            now: training.Progress, where: str = where, number: int = number, later: Sequence[float] = tuple(later)
+            now: training.Progress,
+            where: str = where,
+            number: int = number,
+            later: Sequence[float] = tuple(later),
+            told: timing.Pacer = told,
         ) -> None:
+            told.note(now.step, now.steps)
             done = (number + now.step / max(now.steps, 1)) / len(wanted)
             # Without a budget the runs to come are taken to be as long as this one.
             to_come = sum(later) if later else (len(wanted) - number - 1) * now.steps * now.step_seconds

@@ -16,6 +16,7 @@ class ConfigurationForecast(Record):
         steps: Of one fold: the full recipe's, or those that a budget has time for.
         fold_hours: Training of one fold.
         folds: Runs of the configuration.
+        expected_step_seconds: What was forecast before a run measured its pace; 0 where none has.
     """
 
     configuration: str
@@ -23,6 +24,7 @@ class ConfigurationForecast(Record):
     steps: int
     fold_hours: float
     folds: int
+    expected_step_seconds: float = 0.0
 
 
 class Forecast(Record):
@@ -30,6 +32,7 @@ class Forecast(Record):
 
     Attributes:
         flops_per_second: Speed of the device that this was computed with.
+        calibrated: Whether steps follow from speeds by kind of operation (`autoseg calibrate`), not from that alone.
         configurations: Of the line-up, in its order.
         lineup_hours: All folds of all of them, one after the other.
     """
@@ -38,5 +41,6 @@ class Forecast(Record):
     plan: str
     device: str
     flops_per_second: float
+    calibrated: bool = False
     configurations: tuple[ConfigurationForecast, ...]
     lineup_hours: float

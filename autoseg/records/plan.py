@@ -12,6 +12,8 @@ from autoseg.records.labels import Labels
 from autoseg.records.machine import DeviceProfile
 from autoseg.records.record import Record
 
+NormalizationKind = Literal["ct", "zscore", "minmax", "rgb", "none"]
+
 
 class Augmentation(Record):
     """Probability and range of each random change; ranges are (low, high), angles in degrees."""
@@ -110,6 +112,10 @@ class PlanningPreset(Record):
         memory_gb: Plan for a card of this size where the device has more; None takes all that there is.
         patch_shape, batch_size, spacing_mm: By hand: (z, y, x) of an image in LPS orientation, or a number; None
             lets the rules decide.
+        normalizations: By hand: channel -> kind; the rules decide on the others.
+        context_slices: Slices on each side that a 2D network sees beside its own; None lets the rules decide.
+        left_right: What becomes of structures with a twin on the other side: `no_mirror` (no flip from left to
+            right), `swap` (a flip exchanges the twins), `merge_split` (trained as one, split by side afterwards).
         conformance: Plan with nnU-Net's element counts instead of measured memory, `(elements_3d, elements_2d)` at
             8 GB; only tests use it.
     """
@@ -121,6 +127,9 @@ class PlanningPreset(Record):
     patch_shape: Shape | None = None
     batch_size: int | None = None
     spacing_mm: Triple | None = None
+    normalizations: dict[str, NormalizationKind] = {}
+    context_slices: int | None = None
+    left_right: Literal["no_mirror", "swap", "merge_split"] = "no_mirror"
     conformance: tuple[float, float] | None = None
 
 
@@ -184,7 +193,7 @@ class Normalization(Record):
     """
 
     channel: str
-    kind: Literal["ct", "zscore", "minmax", "rgb", "none"]
+    kind: NormalizationKind
     masked: bool = False
     lower: float = 0.0
     upper: float = 0.0
@@ -206,6 +215,26 @@ class MemoryEstimate(Record):
     parameters: int
     step_flops: float
     points: tuple[tuple[int, int, int, int, int], ...] = ()
+
+
+class Sides(Record):
+    """How structures with a twin on the other side are told apart although images are flipped from left to right.
+
+    Attributes:
+        handling: `swap`: a flip exchanges the twins, in training and in mirrored prediction. `merge_split`: both are
+            learned as the first of the pair, and each voxel goes to the twin on whose side it lies.
+        axis: Of the patch, from right to left (0 z, 1 y, 2 x).
+        pairs: Inside values.
+        split_at: Of each pair: where the first's side ends and the second's begins, as a fraction of the cropped image
+            along the axis.
+        first_below: Of each pair: whether the first lies below `split_at`.
+    """
+
+    handling: Literal["swap", "merge_split"]
+    axis: int
+    pairs: tuple[tuple[int, int], ...]
+    split_at: tuple[float, ...] = ()
+    first_below: tuple[bool, ...] = ()
 
 
 class Previous(Record):
@@ -241,6 +270,9 @@ class Configuration(Record):
         mirror_axes: Axes of the patch that training and prediction flip (0 z, 1 y, 2 x).
         batch_dice: Dice over the batch at once rather than per sample.
         data_key: Configurations with equal keys share their preprocessed cases.
+        context_slices: Neighbouring slices on each side that a 2D network sees as further channels (2.5D); at the
+            first and the last slice the edge is repeated.
+        sides: Where twins are swapped or merged; None where nothing is flipped from left to right.
     """
 
     name: str
@@ -258,6 +290,8 @@ class Configuration(Record):
     memory: MemoryEstimate
     previous: Previous | None = None
     data_key: str
+    context_slices: int = 0
+    sides: Sides | None = None
 
     @property
     def dimensions(self) -> Literal[2, 3]:

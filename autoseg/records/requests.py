@@ -11,13 +11,22 @@ from autoseg.records.metrics import DEFAULT_FAMILIES, Family
 
 @dataclass(frozen=True)
 class PlanRequest:
-    """What a user may say about a plan; the rules decide everything else."""
+    """What a user may say about a plan; the rules decide everything else.
+
+    Attributes:
+        presets: Names or paths; ("auto",) lets the planner choose.
+        minutes: Budget of the whole training.
+        settings: Keys of the presets that are set by hand -> value as typed.
+        calibration: File of the device that is planned for; empty for the device at hand.
+    """
 
     plan: str = "default"
     presets: tuple[str, ...] = ("unet",)
     memory_gb: float | None = None
     minutes: float | None = None
     device: str | None = None
+    settings: dict[str, str] = field(default_factory=dict)
+    calibration: str = ""
 
 
 @dataclass(frozen=True)

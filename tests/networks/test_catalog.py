@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from importlib import metadata
+
 import pytest
 
 from autoseg.networks import catalog
 from autoseg.records.errors import UsageError
+from autoseg.stages.planning.networks import family
 from tests.networks.architectures import small
 
 
@@ -22,3 +25,36 @@ def test_a_word_like_none_is_answered_with_all() -> None:
 def test_the_catalog_cannot_be_added_to() -> None:
     with pytest.raises(TypeError):
         catalog.KINDS["mine"] = catalog.KINDS["unet"]  # type: ignore[index]
+
+
+SMALL = catalog.KINDS["unet"]
+NO_KIND = "a word"
+
+
+def install(monkeypatch: pytest.MonkeyPatch, **kinds: str) -> None:
+    """Let an installed package add these kinds: name -> what of this module stands for it."""
+    points = [
+        metadata.EntryPoint(name=name, value=f"{__name__}:{value}", group=catalog.GROUP)
+        for name, value in kinds.items()
+    ]
+
+    def found(*, group: str) -> list[metadata.EntryPoint]:
+        return points if group == catalog.GROUP else []
+
+    monkeypatch.setattr(catalog, "entry_points", found)
+    monkeypatch.setattr("autoseg.stages.planning.networks.entry_points", found)
+
+
+def test_an_installed_package_adds_a_network_that_is_planned_like_a_u_net(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, mine="SMALL")
+    assert catalog.divisor(small("mine")) == catalog.divisor(small("unet"))
+    assert family("mine").max_stages == 0
+    with pytest.raises(UsageError, match="Did you mean 'mine'"):
+        catalog.build(small("mien"))
+
+
+def test_a_package_cannot_take_the_place_of_a_kind_and_must_name_a_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, unet="NO_KIND", other="NO_KIND")
+    catalog.build(small("unet"))
+    with pytest.raises(UsageError, match="is str, not a Kind"):
+        catalog.build(small("other"))

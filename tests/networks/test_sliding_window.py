@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from autoseg.networks.sliding_window import importance, predict, predict_each, window_starts
+from autoseg.networks.sliding_window import Swap, importance, predict, predict_each, window_starts
 from autoseg.records.errors import UserError
 
 PATCH = (4, 6, 5)
@@ -180,3 +180,28 @@ def test_cancelling_stops_before_the_next_batch() -> None:
     with pytest.raises(UserError, match="cancelled"):
         run(network, image(1, 9, 9, 9), window_batch=1, cancel=lambda: len(network.shapes) == 2)
     assert len(network.shapes) == 2
+
+
+class Sided(nn.Module):
+    """Structure 1 in the lower half along x and structure 2 in the upper, by place alone, as learned with swaps."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        upper = torch.zeros_like(x)
+        upper[..., x.shape[-1] // 2 :] = 1
+        return torch.cat([torch.zeros_like(x), 1 - upper, upper], 1)
+
+
+def test_a_mirrored_prediction_exchanges_the_twins():
+    picture, patch = image(1, 4, 6, 6), (4, 6, 6)
+    straight = run(Sided(), picture, patch)
+    swap = Swap(axis=2, channels=(0, 2, 1))
+    torch.testing.assert_close(run(Sided(), picture, patch, mirror_axes=(1, 2), swap=swap), straight)
+    confused = run(Sided(), picture, patch, mirror_axes=(2,))
+    assert torch.equal(confused[1], confused[2]), "without the exchange left and right become one"
+
+
+def test_a_cascade_s_input_is_exchanged_too():
+    """The network repeats its second and third input channel as what it finds: a flip must not turn them around."""
+    picture, patch = image(3, 4, 6, 6), (4, 6, 6)
+    swap = Swap(axis=2, channels=(0, 2, 1), inputs=(0, 2, 1))
+    torch.testing.assert_close(run(Scaled(), picture, patch, mirror_axes=(0, 2), swap=swap), picture)

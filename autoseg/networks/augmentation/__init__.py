@@ -8,13 +8,13 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from autoseg.networks.augmentation.draws import Draw, draw, identity
+from autoseg.networks.augmentation.draws import Draw, draw, for_neighbours, identity
 from autoseg.networks.augmentation.intensity import change_intensity
 from autoseg.networks.augmentation.previous import corrupt
 from autoseg.networks.augmentation.spatial import place, source_shape
 from autoseg.records.geometry import Shape
 
-__all__ = ["Draw", "apply", "draw", "identity", "source_shape"]
+__all__ = ["Draw", "apply", "draw", "for_neighbours", "identity", "source_shape"]
 
 
 def apply(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -86,6 +86,14 @@ def identity(channels: int, *, in_plane: bool = False) -> Draw:
         inverted_gamma=ones,
         gamma=ones,
     )
+
+
+def for_neighbours(draw: Draw, count: int) -> Draw:
+    """Return the draw for slices with `count` neighbours on each side as channels: all slices change alike."""
+    if count == 0:
+        return draw
+    names = ("blur_sigma", "brightness", "contrast", "low_resolution", "inverted_gamma", "gamma")
+    return replace(draw, **{name: getattr(draw, name) * (2 * count + 1) for name in names})
 
 
 def draw(

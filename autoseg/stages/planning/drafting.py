@@ -11,12 +11,13 @@ from typing import Any
 
 from autoseg.records.geometry import Triple
 from autoseg.records.labels import Labels
-from autoseg.records.plan import Configuration, Decision, Normalization, Preparation, Preset, Previous
+from autoseg.records.plan import Configuration, Decision, Normalization, Preparation, Preset, Previous, Sides
 from autoseg.stages.planning import rules
 from autoseg.stages.planning.fitting import expected, fit
 from autoseg.stages.planning.frame import Frame
 from autoseg.stages.planning.networks import architecture, explained, family, rule_of_shape
 from autoseg.stages.planning.reasons import Reasoned, gigabytes, words
+from autoseg.stages.planning.sides import mirror_axes
 from autoseg.stages.planning.wanted import FLOOR, Fit, Machine, Wanted
 
 LOW_RESOLUTION_STEP = 1.03
@@ -67,7 +68,7 @@ def wanted(subject: Subject, spacing_mm: Triple, *, flat: bool, cascade: bool = 
             preset.recipe,
             topology,
             labels=subject.labels,
-            channels=frame.channels,
+            channels=frame.channels * (2 * frame.context_slices.value + 1 if flat else 1),
             cascade=cascade,
         ),
     )
@@ -98,6 +99,10 @@ def draft(
     chosen = _choices(subject, kind, fitted, spacing=spacing, has_low_resolution=has_low_resolution)
     configuration = _configuration(subject, kind, fitted, chosen)
     told = chosen | _of_fit(fitted)
+    if kind == "2d" and not subject.frame.flat:
+        told["context_slices"] = subject.frame.context_slices
+    if configuration.sides is not None:
+        told["sides"] = Reasoned(configuration.sides.handling, chosen["mirror_axes"].because)
     told["normalizations"] = Reasoned(_kinds(configuration.normalizations), chosen["normalizations"].because)
     decisions = tuple(reason.decision(f"{configuration.name}.{field}") for field, reason in told.items())
     return Draft(configuration, decisions)
@@ -115,7 +120,7 @@ def _choices(
         "spacing_mm": Reasoned((kept.value, *spacing.value[1:]), kept.because),
         "median_shape": Reasoned(shape, frame.median_shape.because),
         "normalizations": frame.normalizations,
-        "mirror_axes": rules.mirror_axes(subject.labels, frame.axis_order.value, dimensions=2 if kind == "2d" else 3),
+        "mirror_axes": _mirror(subject, kind)[0],
         "batch_dice": _batch_dice(subject, kind, has_low_resolution),
         ROTATION: rules.rotation_degrees(fitted.patch_shape, subject.preset.recipe.augmentation),
     }
@@ -142,6 +147,7 @@ def _configuration(subject: Subject, kind: str, fitted: Fit, chosen: dict[str, R
     recipe = subject.preset.recipe
     augmentation = recipe.augmentation.model_copy(update={"rotation_degrees": chosen[ROTATION].value})
     dice = chosen["batch_dice"].value
+    sides = _mirror(subject, kind)[1]
     return Configuration(
         name=subject.name(kind),
         preset=subject.preset.name,
@@ -151,8 +157,19 @@ def _configuration(subject: Subject, kind: str, fitted: Fit, chosen: dict[str, R
         recipe=recipe.model_copy(update={"batch_dice": dice, "augmentation": augmentation}),
         memory=fitted.memory,
         previous=Previous(configuration=subject.name("3d_lowres")) if kind == "3d_cascade" else None,
+        context_slices=subject.frame.context_slices.value if kind == "2d" else 0,
+        sides=sides,
         data_key=data_key(*(chosen[field].value for field in ("axis_order", "spacing_mm", "normalizations"))),
         **{field: reason.value for field, reason in chosen.items() if field != ROTATION},
+    )
+
+
+def _mirror(subject: Subject, kind: str) -> tuple[Reasoned[tuple[int, ...]], Sides | None]:
+    return mirror_axes(
+        subject.frame.fingerprint,
+        subject.frame.axis_order.value,
+        dimensions=2 if kind == "2d" else 3,
+        wanted=subject.preset.planning.left_right,
     )
 
 

@@ -21,6 +21,8 @@ class Frame:
         spacing_mm: Target, full resolution.
         axis_order: Which canonical axis becomes the first, second, third.
         median_shape: At the target spacing; halves occur.
+        context_slices: That a 2D network sees on each side.
+        fingerprint: What all this follows from.
         kept_mm: Spacing of the first axis in 2D: a number where all cases agree, else None.
     """
 
@@ -31,6 +33,8 @@ class Frame:
     median_shape: Reasoned[Triple]
     kept_mm: Reasoned[float | None]
     normalizations: Reasoned[tuple[Normalization, ...]]
+    context_slices: Reasoned[int]
+    fingerprint: Fingerprint
 
     @property
     def flat(self) -> bool:
@@ -72,12 +76,20 @@ def survey(fingerprint: Fingerprint, planning: PlanningPreset) -> Frame:
     order = rules.axis_order(canonical.value, plain.value)
     first, second, third = order.value
     spacing = (canonical.value[first], canonical.value[second], canonical.value[third])
+    shape = rules.median_shape(fingerprint, canonical.value, order.value)
     return Frame(
         cases=len(fingerprint.cases),
         channels=len(fingerprint.channels),
         spacing_mm=Reasoned(spacing, canonical.because),
         axis_order=order,
-        median_shape=rules.median_shape(fingerprint, canonical.value, order.value),
+        median_shape=shape,
+        context_slices=rules.context_slices(
+            planning,
+            slices=shape.value[0],
+            anisotropy=max(spacing) / min(spacing),
+            third_mm=spacing[0],
+        ),
+        fingerprint=fingerprint,
         kept_mm=rules.kept_axis_spacing(fingerprint, spacing[0], first),
-        normalizations=rules.normalizations(fingerprint),
+        normalizations=rules.normalizations(fingerprint, planning.normalizations),
     )

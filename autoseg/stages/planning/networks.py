@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import entry_points
 from types import MappingProxyType
 
 from pydantic import JsonValue
@@ -16,6 +17,8 @@ from autoseg.stages.planning.reasons import words
 from autoseg.stages.planning.topology import Numbers, Rule, Topology, design, pyramid
 
 Arguments = dict[str, JsonValue]
+SHAPES = "autoseg.shapes"
+"""Entry points of installed packages: kind -> a Family."""
 
 
 @dataclass(frozen=True)
@@ -126,12 +129,17 @@ def family(kind: str) -> Family:
     Raises:
         UsageError: No rule shapes this kind.
     """
-    try:
+    if kind in FAMILIES:
         return FAMILIES[kind]
-    except KeyError:
-        raise UsageError(
-            f"no rule shapes a network of kind {kind!r}", fix=f"Kinds with a rule: {', '.join(FAMILIES)}."
-        ) from None
+    # A package that adds a network (`catalog.GROUP`) says here how it is shaped; without a word, as a U-Net is.
+    shapes = {item.name: item for item in entry_points(group=SHAPES)}
+    if kind in shapes:
+        found = shapes[kind].load()
+        if isinstance(found, Family):
+            return found
+    elif kind in {item.name for item in entry_points(group="autoseg.networks")}:
+        return Family(convolutions)
+    raise UsageError(f"no rule shapes a network of kind {kind!r}", fix=f"Kinds with a rule: {', '.join(FAMILIES)}.")
 
 
 def rule_of_shape(network: NetworkPreset, spacing_mm: Numbers) -> Rule:

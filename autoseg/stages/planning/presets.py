@@ -17,6 +17,8 @@ from autoseg.records.errors import UsageError
 from autoseg.records.plan import Preset
 from autoseg.workspace import plans_folder
 
+VECTORS_FILE = "vectors_file"
+
 
 def preset_names() -> tuple[str, ...]:
     """Return the names of the presets that autoseg brings along."""
@@ -41,7 +43,17 @@ def load_preset(name_or_path: str | Path) -> Preset:
             raise _unknown(text)
     content = _read(path)
     content.setdefault("name", path.stem)
-    return _parse(content, where=_shown(path))
+    preset = _parse(content, where=_shown(path))
+    return _beside(preset, path)
+
+
+def _beside(preset: Preset, path: Path) -> Preset:
+    """Return the preset with its file of class vectors found from where the preset lies, not from here."""
+    file = preset.network.arguments.get(VECTORS_FILE)
+    if not isinstance(file, str):
+        return preset
+    arguments = preset.network.arguments | {VECTORS_FILE: str(path.parent / Path(file).expanduser())}
+    return preset.model_copy(update={"network": preset.network.model_copy(update={"arguments": arguments})})
 
 
 def change_preset(preset: Preset, settings: Mapping[str, str]) -> Preset:

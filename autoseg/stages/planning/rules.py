@@ -7,22 +7,22 @@ LPS orientation, (z, y, x); "network" axes come after `axis_order`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from autoseg.records.dataset import Channel
+from autoseg.records.errors import UsageError
 from autoseg.records.fingerprint import Fingerprint
 from autoseg.records.geometry import Triple
-from autoseg.records.labels import Labels
-from autoseg.records.plan import Augmentation, Normalization
-from autoseg.stages.planning.reasons import Reasoned, listed, words
+from autoseg.records.plan import Augmentation, Normalization, NormalizationKind, PlanningPreset
+from autoseg.stages.planning.reasons import Reasoned, words
 
 ANISOTROPIC = 3.0
 COARSE_PERCENTILE = 10
 EQUAL = 1e-3  # spacings closer than this (relative) are the same: scanners round differently
 MASKED_BELOW = 0.75
-LEFT_RIGHT_AXIS = 2  # images are brought to LPS first, so x runs from right to left
+CONTEXT_ANISOTROPY = (2.0, 6.0)
 FREE_ROTATION, LIMITED_ROTATION = 180.0, 15.0
 
 
@@ -91,18 +91,29 @@ def kept_axis_spacing(fingerprint: Fingerprint, target_mm: float, axis: int) -> 
     return Reasoned(None, because)
 
 
-def normalizations(fingerprint: Fingerprint) -> Reasoned[tuple[Normalization, ...]]:
+def normalizations(
+    fingerprint: Fingerprint, by_hand: Mapping[str, NormalizationKind] | None = None
+) -> Reasoned[tuple[Normalization, ...]]:
     """Return how each channel becomes network input.
 
     CT, and PET whose uptake values mean the same in every case, keep their scale: clipped to the foreground's 0.5th
     and 99.5th percentile, pooled mean and standard deviation. Colours are divided by 255. Others: z-score per case,
     inside the non-zero voxels where cropping to them kept less than 0.75 of the median image.
+
+    Args:
+        fingerprint: Of the data set.
+        by_hand: Channel -> kind, in place of the rule.
+
+    Raises:
+        UsageError: `by_hand` names a channel that there is not.
     """
+    given = by_hand or {}
+    _check_channels(fingerprint, given)
     kept = float(np.median([case.crop_fraction for case in fingerprint.cases]))
     measured = {item.channel: item for item in fingerprint.intensities}
     chosen, reasons = [], []
     for channel in fingerprint.channels:
-        kind = _normalization_kind(channel)
+        kind = given.get(channel.name) or _normalization_kind(channel)
         if kind == "ct":
             found = measured[channel.name]
             chosen.append(
@@ -116,40 +127,65 @@ def normalizations(fingerprint: Fingerprint) -> Reasoned[tuple[Normalization, ..
                 )
             )
             reasons.append(
-                f"{channel.name} is {channel.kind.upper()}, whose values mean the same in every case: clipped to the"
-                f" foreground's {found.p00_5:.4g} to {found.p99_5:.4g}"
+                f"{channel.name} set by hand"
+                if channel.name in given
+                else f"{channel.name} is {channel.kind.upper()}, whose values mean the same in every case: clipped to"
+                f" the foreground's {found.p00_5:.4g} to {found.p99_5:.4g}"
             )
-        elif kind == "rgb":
-            chosen.append(Normalization(channel=channel.name, kind="rgb"))
-            reasons.append(f"{channel.name} is a colour of 0 to 255")
+        elif kind != "zscore":
+            chosen.append(Normalization(channel=channel.name, kind=kind))
+            reasons.append(f"{channel.name} " + ("set by hand" if channel.name in given else "is a colour of 0 to 255"))
         else:
             chosen.append(Normalization(channel=channel.name, kind="zscore", masked=kept < MASKED_BELOW))
             where = "inside the non-zero voxels" if kept < MASKED_BELOW else "over the whole image"
             reasons.append(
-                f"{channel.name} ({channel.kind}) has no scale of its own: z-score per case {where}, because cropping"
-                f" keeps {kept:.2f} of the median image (limit {MASKED_BELOW})"
+                f"{channel.name} set by hand, {where}"
+                if channel.name in given
+                else f"{channel.name} ({channel.kind}) has no scale of its own: z-score per case {where}, because"
+                f" cropping keeps {kept:.2f} of the median image (limit {MASKED_BELOW})"
             )
     return Reasoned(tuple(chosen), "; ".join(reasons))
 
 
-def _normalization_kind(channel: Channel) -> str:
-    return {"ct": "ct", "pet": "ct", "rgb": "rgb"}.get(channel.kind, "zscore")
+def _normalization_kind(channel: Channel) -> NormalizationKind:
+    kinds: dict[str, NormalizationKind] = {"ct": "ct", "pet": "ct", "rgb": "rgb"}
+    return kinds.get(channel.kind, "zscore")
 
 
-def mirror_axes(labels: Labels, order: Sequence[int], *, dimensions: int) -> Reasoned[tuple[int, ...]]:
-    """Return the patch axes (0 z, 1 y, 2 x) that training and prediction flip: all, but not left for right.
+def _check_channels(fingerprint: Fingerprint, given: Mapping[str, NormalizationKind]) -> None:
+    there = [channel.name for channel in fingerprint.channels]
+    for name in given:
+        if name not in there:
+            raise UsageError(
+                f"planning.normalizations names channel {name!r}, which {fingerprint.dataset} does not have",
+                fix=f"It has: {', '.join(there)}.",
+                code="unknown_channel",
+            )
 
-    Source:
-        nnU-Net issues 869, 219, 1834 and others: mirroring swaps paired structures.
+
+def context_slices(planning: PlanningPreset, *, slices: float, anisotropy: float, third_mm: float) -> Reasoned[int]:
+    """Return how many slices on each side a 2D network sees beside its own.
+
+    One where slices are 2 to 6 times as thick as their pixels: then a 2D network is worth its time, and the next slice
+    still shows the same structures. Thinner ones are the 3D network's ground; behind thicker ones lies something else.
+
+    Args:
+        planning: A number by hand wins; in conformance mode there are none.
+        slices: Of the median image.
+        anisotropy: Largest over smallest spacing.
+        third_mm: Distance of two slices.
     """
-    axes = (1, 2) if dimensions == 2 else (0, 1, 2)
-    if not labels.mirror_pairs:
-        return Reasoned(axes, "no structure has a left and a right twin")
-    names = {item.value: item.name for item in labels.structures}
-    pairs = listed(f"{names[a]}/{names[b]}" for a, b in labels.mirror_pairs[:3])
-    more = f" and {len(labels.mirror_pairs) - 3} more pairs" if len(labels.mirror_pairs) > 3 else ""
-    kept = tuple(axis for axis in axes if order[axis] != LEFT_RIGHT_AXIS)
-    return Reasoned(kept, f"{pairs}{more} are left and right of one another: a flip from left to right would swap them")
+    if slices < 2:
+        return Reasoned(0, "the data are 2D: a slice has no neighbours")
+    if planning.context_slices is not None:
+        return Reasoned(planning.context_slices, "set by hand in the preset")
+    low, high = CONTEXT_ANISOTROPY
+    ratio = f"slices lie {third_mm:.3g} mm apart, {anisotropy:.3g} x the finest spacing"
+    if planning.conformance is not None or not low <= anisotropy <= high:
+        return Reasoned(0, f"{ratio}; neighbours are shown between {low:g} and {high:g} x")
+    return Reasoned(
+        1, f"{ratio}: the slice before and the one behind show the same structures, for a wider first layer"
+    )
 
 
 def batch_dice(*, dimensions: int, has_low_resolution: bool, low_resolution: bool = False) -> Reasoned[bool]:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from autoseg.images import regrid
+from autoseg.images.context import merged, split_by_side, with_neighbours
 from autoseg.images.regrid import Field
 from autoseg.networks import sliding_window
 from autoseg.records.errors import DataError, UserError
@@ -85,7 +86,7 @@ def predict_fields(
 
 def _network_input(case: PreprocessedCase, member: Member, previous: Mapping[str, LabelMap]) -> np.ndarray:
     """Return the image, with the first stage's structures as further channels in a cascade."""
-    image = np.asarray(case.image[:], dtype=np.float32)
+    image = with_neighbours(np.asarray(case.image[:], dtype=np.float32), member.configuration.context_slices)
     if member.configuration.previous is None:
         return image
     stage = member.configuration.previous.configuration
@@ -97,7 +98,8 @@ def _network_input(case: PreprocessedCase, member: Member, previous: Mapping[str
             code="missing_stage",
         )
     count = member.configuration.architecture.input_channels - image.shape[0]
-    return np.concatenate([image, one_hot(follow(previous[stage], case.passage), count)])
+    earlier = merged(follow(previous[stage], case.passage), member.configuration.sides)
+    return np.concatenate([image, one_hot(earlier, count)])
 
 
 def _logits(image: np.ndarray, member: Member, case: str, options: Options) -> np.ndarray:
@@ -112,10 +114,36 @@ def _logits(image: np.ndarray, member: Member, case: str, options: Options) -> n
             step_fraction=options.step_fraction,
             precision=options.precision,
             device=options.device,
+            swap=_swap(configuration),
         )
     except UserError as error:
         raise error.in_case(case) from None
+    sides = configuration.sides
+    if sides is not None and sides.handling == "merge_split":
+        return split_by_side(logits.numpy(), sides)
     return logits.numpy()
+
+
+def _swap(configuration: Configuration) -> sliding_window.Swap | None:
+    """Return which output channels a flip from left to right exchanges."""
+    sides = configuration.sides
+    if sides is None:
+        return None
+    channels = list(range(configuration.architecture.output_channels))
+    if sides.handling == "merge_split":
+        return None
+    for first, second in sides.pairs:
+        channels[first], channels[second] = second, first
+    return sliding_window.Swap(sides.axis, tuple(channels), _swapped_inputs(configuration, channels))
+
+
+def _swapped_inputs(configuration: Configuration, channels: list[int]) -> tuple[int, ...]:
+    """Return the same of a cascade's input, whose last channels are the structures, background left out."""
+    if configuration.previous is None:
+        return ()
+    structures = configuration.architecture.output_channels - 1
+    first = configuration.architecture.input_channels - structures
+    return (*range(first), *(first + channel - 1 for channel in channels[1:]))
 
 
 def _mirror_axes(configuration: Configuration) -> tuple[int, ...]:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from autoseg.networks import augmentation
 from autoseg.records.errors import ResourceError
+from autoseg.records.plan import Sides
 from autoseg.records.volumes import PreprocessedCase
 from autoseg.stages.training import sampling
 
@@ -73,10 +74,62 @@ def augmented(rules: sampling.Rules, windows: sampling.Windows, *, device: str) 
         previous=None if windows.previous is None else _tensor(windows.previous, device),
         classes=rules.structures,
     )
+    annotated = None if windows.annotated is None else _tensor(windows.annotated, device)
+    if rules.sides is not None:
+        flipped = [draw.mirror[rules.sides.axis] for draw in windows.draws]
+        labels, previous, annotated = with_sides(rules.sides, flipped, labels, previous, annotated)
     if previous is not None:
         image = torch.cat([image, _one_hot(previous, rules.structures).to(image.dtype)], dim=1)
-    annotated = None if windows.annotated is None else _tensor(windows.annotated, device)
     return Batch(windows.cases, image, labels, annotated)
+
+
+def with_sides(
+    sides: Sides, flipped: Sequence[bool], labels: Tensor, previous: Tensor | None, annotated: Tensor | None
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Return label maps in which twins were exchanged where a sample was flipped, or merged in every sample.
+
+    Args:
+        sides: How.
+        flipped: Whether each sample was flipped from left to right.
+        labels, previous: (B, Z, Y, X), inside values.
+        annotated: (B, K + 1), or None; a twin that was not annotated stays so under its other name.
+    """
+    struck = [index for index, flip in enumerate(flipped) if flip or sides.handling == "merge_split"]
+    if not struck:
+        return labels, previous, annotated
+    table = _exchange(sides, labels.device)
+    labels = _renamed(labels, struck, table)
+    if previous is not None:
+        previous = _renamed(previous, struck, table)
+    if annotated is not None:
+        annotated = _twins_annotated(sides, struck, annotated)
+    return labels, previous, annotated
+
+
+def _exchange(sides: Sides, device: torch.device) -> Tensor:
+    table = torch.arange(256, device=device)
+    for first, second in sides.pairs:
+        table[second] = first
+        if sides.handling == "swap":
+            table[first] = second
+    return table
+
+
+def _renamed(labels: Tensor, struck: Sequence[int], table: Tensor) -> Tensor:
+    result = labels.clone()
+    result[struck] = table[labels[struck].long()].to(labels.dtype)
+    return result
+
+
+def _twins_annotated(sides: Sides, struck: Sequence[int], annotated: Tensor) -> Tensor:
+    result = annotated.clone()
+    for first, second in sides.pairs:
+        for index in struck:
+            if sides.handling == "swap":
+                result[index, [first, second]] = annotated[index, [second, first]]
+            else:
+                result[index, [first, second]] = annotated[index, first] & annotated[index, second]
+    return result
 
 
 def _ahead(

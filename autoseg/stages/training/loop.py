@@ -129,7 +129,8 @@ def _checked(request: Request) -> Request:
     devices.find(request.device)
     previous = request.configuration.previous is not None
     taken = len(request.labels.structures) if previous else 0
-    channels = request.configuration.architecture.input_channels - taken
+    slices = 2 * request.configuration.context_slices + 1
+    channels = (request.configuration.architecture.input_channels - taken) // slices
     sampling.check_cases(request.cases, channels=channels, previous=previous)
     return replace(request, cases=sampling.hold(request.cases, HELD_FRACTION * free_memory_bytes()))
 

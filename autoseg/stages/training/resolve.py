@@ -114,6 +114,8 @@ def sampling_rules(request: Request, batch_size: int) -> sampling.Rules:
         mirror_axes=configuration.mirror_axes,
         augmentation=configuration.recipe.augmentation,
         previous=configuration.previous is not None,
+        context_slices=configuration.context_slices,
+        sides=configuration.sides,
     )
 
 

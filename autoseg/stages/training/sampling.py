@@ -17,7 +17,7 @@ import numpy as np
 
 from autoseg.records.errors import DataError, UserError
 from autoseg.records.geometry import Shape
-from autoseg.records.plan import Augmentation
+from autoseg.records.plan import Augmentation, Sides
 from autoseg.records.volumes import PreprocessedCase
 
 
@@ -34,6 +34,8 @@ class Rules:
         mirror_axes: Axes that the augmentation may flip.
         augmentation: Its probabilities and ranges.
         previous: Whether the previous stage's labels are read too (a cascade's second stage).
+        context_slices: Slices on each side that are read as further channels (2.5D).
+        sides: What becomes of twins left and right of one another.
     """
 
     seed: int
@@ -44,6 +46,8 @@ class Rules:
     mirror_axes: tuple[int, ...]
     augmentation: Augmentation
     previous: bool = False
+    context_slices: int = 0
+    sides: Sides | None = None
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,7 @@ def choose(rules: Rules, cases: Sequence[PreprocessedCase], step: int) -> tuple[
             channels=cases[number].image.shape[0],
             previous=rules.previous,
         )
+        draw = augmentation.for_neighbours(draw, rules.context_slices)
         samples.append(Sample(number, corner, draw))
     return tuple(samples)
 
@@ -118,14 +123,15 @@ def read(rules: Rules, cases: Sequence[PreprocessedCase], step: int) -> Windows:
     source = augmentation.source_shape(draws, rules.patch_shape)
     first = cases[0]
     count = len(samples)
-    image = np.zeros((count, first.image.shape[0], *source), np.float32)
+    channels = first.image.shape[0] * (2 * rules.context_slices + 1)
+    image = np.zeros((count, channels, *source), np.float32)
     labels = np.zeros((count, *source), first.labels.dtype)
     previous = np.zeros((count, *source), first.labels.dtype) if rules.previous else None
     for index, sample in enumerate(samples):
         case = cases[sample.case]
         start = [c - (s - p) // 2 for c, s, p in zip(sample.corner, source, rules.patch_shape, strict=True)]
         try:
-            copy_window(case.image, start, image[index])
+            copy_slices(case.image, start, image[index], count=rules.context_slices)
             copy_window(case.labels, start, labels[index])
             if previous is not None:
                 copy_window(case.previous, start, previous[index])
@@ -159,6 +165,24 @@ def copy_window(array: Any, start: Sequence[int], out: np.ndarray) -> None:
         here.append(slice(low, high))
         there.append(slice(low - begin, high - begin))
     out[(*leading, *there)] = array[(*leading, *here)]
+
+
+def copy_slices(image: Any, start: Sequence[int], out: np.ndarray, *, count: int) -> None:
+    """Copy one slice, and `count` slices on each side of it as channels, as `images.context.with_neighbours` lays them.
+
+    Args:
+        image: (C, Z, Y, X).
+        start: (z, y, x) of the window's first voxel.
+        out: (C * (2 count + 1), z, y, x), z = 1 where `count` is not 0; changed in place.
+        count: 0 copies the window as it is.
+    """
+    if count == 0:
+        copy_window(image, start, out)
+        return
+    channels = image.shape[0]
+    for number, step in enumerate(range(-count, count + 1)):
+        z = min(max(start[0] + step, 0), image.shape[1] - 1)
+        copy_window(image, (z, *start[1:]), out[number * channels : (number + 1) * channels])
 
 
 def hold(cases: Sequence[PreprocessedCase], limit_bytes: float) -> tuple[PreprocessedCase, ...]:

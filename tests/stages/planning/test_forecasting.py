@@ -1,6 +1,7 @@
 import pytest
 
 from autoseg.stages.planning import compare, forecast, make_plan
+from autoseg.stages.planning.forecasting import corrected
 from tests.stages.planning.examples import device, hanseg_like, hippocampus_like, linear_cost, preset
 
 PLAN = make_plan(hippocampus_like(), [preset()], device(), cost=linear_cost)
@@ -53,3 +54,24 @@ def test_a_decision_of_one_plan_alone_is_shown():
     found = {item.what: item for item in compare(PLAN, cascade)}
     assert found["unet_3d_cascade.patch_shape"].first is None
     assert found["unet_3d_cascade.patch_shape"].as_row()["first"] == "-"
+
+
+def test_a_calibration_gives_the_seconds_of_a_step():
+    found = forecast(PLAN, 1e12, step_seconds={"unet_3d": 0.5})
+    entries = {item.configuration: item for item in found.configurations}
+    assert entries["unet_3d"].step_seconds == 0.5
+    assert entries["unet_2d"].step_seconds == forecast(PLAN, 1e12).configurations[1].step_seconds
+    assert found.calibrated
+    assert not forecast(PLAN, 1e12).calibrated
+
+
+def test_a_measured_pace_corrects_its_own_configuration_and_the_hours_of_the_others():
+    before = forecast(PLAN, 1e12, step_seconds={"unet_3d": 0.5, "unet_2d": 0.1})
+    after = corrected(before, "unet_3d", 1.0, steps=250_000)
+    mine, other = after.configurations
+    assert (mine.step_seconds, mine.expected_step_seconds) == (1.0, 0.5)
+    assert other == before.configurations[1]
+    assert after.lineup_hours == pytest.approx(2 * before.lineup_hours, rel=0.1), "all are twice as slow as expected"
+    again = corrected(after, "unet_3d", 0.8, steps=250_000)
+    assert again.configurations[0].expected_step_seconds == 0.5, "what was expected first is kept"
+    assert corrected(before, "other_3d", 9.0, steps=1) == before

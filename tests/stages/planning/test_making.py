@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from autoseg.records.errors import ResourceError, UsageError
 from autoseg.records.plan import NetworkPreset, Plan, Preset
-from autoseg.stages.planning import make_plan
+from autoseg.stages.planning import Situation, choose_presets, make_plan
 from tests.stages.planning.examples import (
     Step,
     device,
@@ -170,3 +170,74 @@ def test_a_network_without_a_rule_of_shape_is_refused_with_those_that_have_one()
 def test_requests_without_meaning_are_refused(presets, minutes):
     with pytest.raises(UsageError):
         make_plan(hippocampus_like(), presets, device(), cost=linear_cost, minutes=minutes)
+
+
+def slow(factor: float):
+    """A calibration by which every step takes so much longer than its operations say at 1e12 a second."""
+    return lambda configuration: factor * configuration.memory.step_flops / 1e12
+
+
+def test_a_calibration_changes_a_plan_only_where_a_budget_is_given():
+    free, calibrated = (
+        make_plan(hippocampus_like(), [preset()], device(), cost=linear_cost, pace=pace) for pace in (None, slow(9))
+    )
+    assert free.to_json() == calibrated.to_json()
+    fast = device(8, flops_per_second=1e12)
+    quick, late = (
+        make_plan(hippocampus_like(), [preset()], fast, cost=linear_cost, minutes=600, pace=slow(factor))
+        for factor in (0.01, 10)
+    )
+    assert quick.configuration("unet_3d").architecture.arguments["features"][0] == 32
+    assert late.configuration("unet_3d").architecture.arguments["features"][0] == 16
+
+
+def test_a_preset_without_time_leaves_the_line_up_and_says_why():
+    patient = preset("patient").model_copy(update={"short": None})
+    quick = device(8, kind="cpu", flops_per_second=2e11)
+    plan = make_plan(hippocampus_like(), [preset(), patient], quick, cost=linear_cost, minutes=60)
+    assert plan.presets == ("unet",)
+    assert sum(entry.share for entry in plan.lineup) == pytest.approx(1)
+    told = {item.what: item for item in plan.decisions}
+    assert told["patient.preset"].value == "left out"
+    assert "too few for it to learn from (wanted 5000)" in told["patient.preset"].because
+    rich = device(8, flops_per_second=1e14)
+    both = make_plan(hippocampus_like(), [preset(), patient], rich, cost=linear_cost, minutes=6000)
+    assert both.presets == ("unet", "patient")
+
+
+def test_2d_networks_see_the_next_slices_where_slices_are_thick():
+    thick = plan_of(fingerprint(20, (144, 266, 266), (3.0, 1.5, 1.5))).configuration("unet_2d")
+    assert (thick.context_slices, thick.architecture.input_channels, thick.patch_shape[0]) == (1, 3, 1)
+    even = plan_of(hippocampus_like()).configuration("unet_2d")
+    assert (even.context_slices, even.architecture.input_channels) == (0, 1)
+    told = {item.what: item for item in plan_of(hippocampus_like()).decisions}
+    assert "1 x the finest spacing" in told["unet_2d.context_slices"].because
+
+
+def test_what_was_set_by_hand_is_said():
+    plan = make_plan(hippocampus_like(), [preset()], device(), cost=linear_cost, by_hand={"planning.batch_size": "3"})
+    assert (plan.decisions[0].what, plan.decisions[0].value) == ("planning.batch_size", "3")
+    assert plan.decisions[0].because == "set by hand"
+
+
+@pytest.mark.parametrize(
+    ("cases", "memory_gb", "kind", "minutes", "expected"),
+    [
+        (42, 24, "cuda", None, ("residual_unet_l",)),
+        (260, 12, "cuda", None, ("residual_unet_m", "primus")),
+        (260, 8, "cpu", None, ("unet",)),
+        (260, 24, "cuda", 60, ("unet",)),
+        (260, 24, "cuda", 60_000_000, ("residual_unet_l", "primus")),
+    ],
+)
+def test_presets_are_chosen_by_data_device_and_budget(cases, memory_gb, kind, minutes, expected):
+    def cost(architecture, recipe, patch_shape, batch_size, **more):
+        voxels = math.prod(patch_shape) * batch_size
+        return Step(int(2**28 + 1200 * voxels), 10**6, 1.4e6 * voxels)
+
+    chosen_for = device(memory_gb, kind=kind, flops_per_second=1e12)
+    names, decisions = choose_presets(Situation(hippocampus_like(cases), chosen_for, minutes, 5, cost, None))
+    assert names == expected
+    told = {item.what.removeprefix("presets."): item for item in decisions}
+    assert all(told[name].value == "taken" for name in names)
+    assert all(item.because for item in decisions)

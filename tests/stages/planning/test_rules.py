@@ -1,9 +1,9 @@
 import pytest
 
-from autoseg.records.labels import Labels, Structure
-from autoseg.records.plan import Augmentation
+from autoseg.records.errors import UsageError
+from autoseg.records.plan import Augmentation, PlanningPreset
 from autoseg.stages.planning import rules
-from tests.stages.planning.examples import fingerprint, labels
+from tests.stages.planning.examples import fingerprint
 
 
 def test_the_target_spacing_is_the_median():
@@ -58,18 +58,23 @@ def test_zscore_stays_inside_the_voxels_that_are_not_zero_where_the_crop_took_mu
     assert not rules.normalizations(fingerprint(crop_fraction=0.76)).value[0].masked
 
 
-def test_twins_are_not_mirrored_into_one_another():
-    pair = Labels(
-        structures=(Structure(name="Eye_L", value=1, original=1), Structure(name="Eye_R", value=2, original=2)),
-        mirror_pairs=((1, 2),),
-    )
-    found = rules.mirror_axes(pair, (0, 1, 2), dimensions=3)
-    assert found.value == (0, 1)
-    assert "Eye_L/Eye_R" in found.because
-    assert rules.mirror_axes(pair, (2, 0, 1), dimensions=3).value == (1, 2), "left-right is the first axis here"
-    assert rules.mirror_axes(pair, (2, 0, 1), dimensions=2).value == (1, 2), "sagittal slices may flip"
-    assert rules.mirror_axes(pair, (0, 1, 2), dimensions=2).value == (1,)
-    assert rules.mirror_axes(labels(), (0, 1, 2), dimensions=3).value == (0, 1, 2)
+def test_a_normalisation_by_hand_is_taken_and_named_so():
+    found = rules.normalizations(fingerprint(kind="ct"), {"image": "minmax"})
+    assert found.value[0].kind == "minmax"
+    assert found.because == "image set by hand"
+    with pytest.raises(UsageError, match=r"channel 'pet', which example does not have\. It has: image"):
+        rules.normalizations(fingerprint(), {"pet": "zscore"})
+
+
+@pytest.mark.parametrize(
+    ("slices", "ratio", "wanted", "expected"),
+    [(144, 2.0, None, 1), (36, 1.0, None, 0), (11, 15.0, None, 0), (1, 3.0, 2, 0), (144, 3.0, 0, 0), (36, 1.0, 2, 2)],
+)
+def test_neighbouring_slices_are_shown_where_they_are_near_and_thick(slices, ratio, wanted, expected):
+    planning = PlanningPreset(context_slices=wanted)
+    found = rules.context_slices(planning, slices=slices, anisotropy=ratio, third_mm=3.0)
+    assert found.value == expected
+    assert found.because
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from autoseg.records.errors import DataError
-from autoseg.records.plan import Augmentation
+from autoseg.records.plan import Augmentation, Sides
 from autoseg.stages.training import feeding, sampling
 from tests.stages.training.records import make_case, make_cases
 from tests.stages.training.test_sampling import RULES
@@ -57,3 +57,41 @@ def test_leaving_early_ends_the_thread():
     next(batches)
     batches.close()
     assert not [item for item in threading.enumerate() if item.name.startswith("autoseg-feeding")]
+
+
+SWAP = Sides(handling="swap", axis=2, pairs=((1, 2),))
+MERGE = Sides(handling="merge_split", axis=2, pairs=((1, 2),), split_at=(0.5,), first_below=(True,))
+
+
+def test_a_flip_exchanges_the_twins_and_nothing_else():
+    labels = torch.tensor([[[[0, 1, 2, 3]]], [[[0, 1, 2, 3]]]], dtype=torch.uint8)
+    annotated = torch.tensor([[True, True, False, True]] * 2)
+    found, previous, seen = feeding.with_sides(SWAP, [True, False], labels, labels, annotated)
+    assert found[:, 0, 0].tolist() == [[0, 2, 1, 3], [0, 1, 2, 3]]
+    assert torch.equal(previous, found)
+    assert seen.tolist() == [[True, False, True, True], [True, True, False, True]]
+
+
+def test_merged_twins_are_learned_as_the_first_whether_flipped_or_not():
+    labels = torch.tensor([[[[0, 1, 2, 3]]], [[[0, 1, 2, 3]]]], dtype=torch.uint8)
+    found, _, _ = feeding.with_sides(MERGE, [True, False], labels, None, None)
+    assert found[:, 0, 0].tolist() == [[0, 1, 1, 3], [0, 1, 1, 3]]
+
+
+def test_swapped_batches_show_each_twin_on_its_own_side():
+    """The twins lie left and right of the middle: however often it is flipped, the first stays on its side."""
+    case = make_case("one")
+    labels = np.zeros((10, 20, 20), np.uint8)
+    labels[..., 2:8], labels[..., 12:18] = 1, 2
+    positions = {value: np.argwhere(labels == value).astype(np.int32) for value in (1, 2)}
+    case = replace(case, labels=labels, positions=positions)
+    mirrored = RULES.augmentation.model_copy(update={"mirror_probability": 0.5})
+    rules = replace(RULES, patch_shape=(10, 20, 20), foreground_fraction=0.0, augmentation=mirrored, sides=SWAP)
+    flips = 0
+    for step in range(8):
+        windows = sampling.read(rules, [case], step)
+        flips += sum(draw.mirror[2] for draw in windows.draws)
+        batch = feeding.augmented(rules, windows, device="cpu")
+        assert not bool((batch.labels[..., :10] == 2).any())
+        assert not bool((batch.labels[..., 10:] == 1).any())
+    assert flips > 0

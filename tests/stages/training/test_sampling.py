@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from autoseg.images.context import with_neighbours
 from autoseg.records.errors import DataError
 from autoseg.records.plan import Augmentation
 from autoseg.stages.training import sampling
@@ -129,3 +130,25 @@ def test_small_sets_are_held_in_memory_and_large_ones_are_not():
 def test_cases_that_cannot_be_trained_on_are_refused(cases, previous, sentence):
     with pytest.raises(DataError, match=sentence):
         sampling.check_cases(cases, channels=1, previous=previous)
+
+
+def test_neighbouring_slices_come_as_channels_the_same_as_in_prediction():
+    case = make_case("one")
+    flat = replace(RULES, patch_shape=(1, 6, 6), context_slices=2, mirror_axes=(1, 2))
+    whole = with_neighbours(case.image, 2)
+    for step in range(20):
+        windows = sampling.read(flat, [case], step)
+        plain = sampling.read(replace(flat, context_slices=0), [case], step)
+        assert windows.image.shape == (3, 5, 1, 6, 6)
+        np.testing.assert_array_equal(windows.image[:, 2:3], plain.image, "the slice itself is in the middle")
+        for index, sample in enumerate(sampling.choose(flat, [case], step)):
+            expected = np.zeros((5, 1, 6, 6), np.float32)
+            sampling.copy_window(whole, sample.corner, expected)
+            np.testing.assert_array_equal(windows.image[index], expected)
+
+
+def test_all_slices_of_a_sample_change_alike():
+    rules = replace(RULES, patch_shape=(1, 6, 6), context_slices=1, augmentation=Augmentation(gamma_probability=1.0))
+    for sample in sampling.choose(rules, make_cases(), 0):
+        assert len(sample.draw.gamma) == 3
+        assert len(set(sample.draw.gamma)) == 1

@@ -1,0 +1,127 @@
+"""What a training step computes by kind of operation and data type: counted on fake tensors, without doing it."""
+
+# B batch, C channel, Z Y X voxel
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from autoseg.networks.catalog import build
+from autoseg.networks.memory import training_step
+from autoseg.networks.tracking import CardAutocast, operations
+from autoseg.records.calibration import Amount, Kind, Precision, StepWork
+from autoseg.records.geometry import Shape
+from autoseg.records.plan import Architecture, Recipe
+
+THIN_BELOW = 16
+_CONVOLUTIONS = ("convolution", "convolution_backward")
+_NAMES: Mapping[torch.dtype, Precision] = {
+    torch.float32: "float32",
+    torch.bfloat16: "bfloat16",
+    torch.float16: "float16",
+}
+
+Row = tuple[Kind, int, int, Precision]
+
+
+class WorkCounter(TorchDispatchMode):
+    """Adds up what every operator computes, by kind; fake or real tensors alike.
+
+    Attributes:
+        amounts: (kind, dimensions, width, precision) -> floating-point operations or bytes.
+        calls: Operators that touched voxels.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.amounts: defaultdict[Row, float] = defaultdict(float)
+        self.calls = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Run one operator and note what it did."""
+        kwargs = dict(kwargs or {})
+        result = func(*args, **kwargs)
+        if not _is_view(func):
+            self.calls += 1
+            row, amount = _count(func, args, kwargs, result)
+            self.amounts[row] += amount
+        return result
+
+    def work(self) -> StepWork:
+        """Return what was counted, in a fixed order."""
+        rows = (
+            Amount(kind=kind, dimensions=dimensions, width=width, precision=precision, amount=amount)
+            for (kind, dimensions, width, precision), amount in sorted(self.amounts.items())
+        )
+        return StepWork(amounts=tuple(row for row in rows if row.amount > 0), calls=self.calls)
+
+
+def measure_work(
+    architecture: Architecture,
+    recipe: Recipe,
+    patch_shape: Shape,
+    batch_size: int,
+    *,
+    precision: str = "bfloat16",
+    device_kind: str = "cuda",
+) -> StepWork:
+    """Return what one training step computes; arguments as of `memory.measure_step`.
+
+    Raises:
+        UsageError: The architecture is wrong (see `catalog.build`).
+    """
+    counter = WorkCounter()
+    autocast = CardAutocast() if device_kind == "cuda" else contextlib.nullcontext()
+    with FakeTensorMode(), autocast:
+        network = build(architecture)
+        step = training_step(network, architecture=architecture, recipe=recipe, precision=precision)
+        image = torch.zeros(batch_size, architecture.input_channels, *patch_shape)
+        with counter:
+            step(image)
+    return counter.work()
+
+
+def _is_view(func: Any) -> bool:
+    return any(item.alias_info is not None and not item.alias_info.is_write for item in func._schema.returns)
+
+
+def _count(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> tuple[Row, float]:
+    name = func._overloadpacket.__name__
+    tensors = [leaf for leaf in tree_leaves((args, kwargs, result)) if isinstance(leaf, Tensor)]
+    floats = [item.dtype for item in tensors if item.dtype in _NAMES]
+    # A conversion reads one type and writes another; the narrower one says what the step computes in.
+    precision = _NAMES[min(floats, key=lambda kind: kind.itemsize)] if floats else "float32"
+    flops = operations(func, args, kwargs, result=result)
+    if name in _CONVOLUTIONS:
+        return _convolution(args, name == "convolution_backward", precision), flops
+    if flops > 0:
+        return ("attention" if "attention" in name else "matmul", 0, 0, precision), flops
+    kind: Kind = "norm" if "norm" in name and "native" in name else "elementwise"
+    return (kind, 0, 0, precision), float(sum(item.numel() * item.element_size() for item in tensors))
+
+
+def _convolution(args: Sequence[Any], backward: bool, precision: Precision) -> Row:
+    weight = args[2] if backward else args[1]
+    transposed, groups = (args[7], args[9]) if backward else (args[6], args[8])
+    dimensions = weight.dim() - 2
+    width = min(weight.shape[0], weight.shape[1])
+    if transposed:
+        return "transposed", dimensions, width, precision
+    if groups > 1:
+        return "depthwise", dimensions, 0, precision
+    if width < THIN_BELOW:
+        return "thin", dimensions, 0, precision
+    kind: Kind = "pointwise" if math.prod(weight.shape[2:]) == 1 else "dense"
+    return kind, dimensions, width, precision

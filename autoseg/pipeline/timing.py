@@ -1,0 +1,180 @@
+"""How long a plan takes on a device: its calibration, and what the steps of a plan compute."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from autoseg.pipeline import Tell, quiet
+from autoseg.records.calibration import Calibration, StepWork
+from autoseg.records.machine import DeviceProfile
+from autoseg.records.plan import Configuration, Decision, Plan, Preset
+from autoseg.records.requests import PlanRequest
+from autoseg.stages import planning
+from autoseg.stages.planning.costs import StepCost
+from autoseg.stages.planning.forecasting import corrected
+from autoseg.stages.planning.remembered import remembering_work
+from autoseg.stages.planning.timing import step_factor, step_seconds
+from autoseg.workspace import Workspace, read_record, write_record
+
+log = logging.getLogger("autoseg")
+
+PACE_STEPS = 20
+# A whole step is no faster than its parts, unless they were timed on a busy machine.
+DISTURBED_BELOW = 0.6
+
+
+def calibrate(file: Path, device: str | None = None, *, tell: Tell = quiet) -> Calibration:
+    """Measure the device at hand, about a minute, and keep what was found."""
+    from autoseg.compute import devices
+    from autoseg.networks import calibrating
+
+    profile = devices.find(device)
+    devices.set_threads(profile.threads or devices.threads())
+    found = calibrating.calibrate(profile, tell=lambda what, done: tell(what, done, None))
+    factors = {
+        precision: step_factor(*calibrating.whole_step(profile, precision), found)
+        for precision in calibrating.precisions(profile)
+    }
+    if min(factors.values()) < DISTURBED_BELOW:
+        log.warning("Something else computed meanwhile: the parts took longer than the whole. Calibrate again.")
+    found = found.model_copy(update={"step_factors": factors})
+    write_record(file, found)
+    return found
+
+
+def calibration(work: Workspace, request: PlanRequest, device: DeviceProfile) -> Calibration | None:
+    """Return the calibration that a plan's times follow from, or None where there is none of this device.
+
+    Raises:
+        UserError: The file that was named is not there or damaged.
+    """
+    if request.calibration:
+        return read_record(
+            Path(request.calibration).expanduser(), Calibration, missing="Write it: autoseg calibrate -o."
+        )
+    if not work.calibration_file.exists():
+        return None
+    found = read_record(work.calibration_file, Calibration)
+    if (found.device.kind, found.device.name, found.device.threads) != (device.kind, device.name, device.threads):
+        log.info("%s is of %s, not of this device", work.calibration_file, found.device.name)
+        return None
+    return found
+
+
+def planned_for(device: DeviceProfile, found: Calibration | None, request: PlanRequest) -> DeviceProfile:
+    """Return the device that a plan is made for: that of a calibration file where one was named."""
+    if found is None or not request.calibration:
+        return device
+    update = {} if request.memory_gb is None else {"memory_gb": request.memory_gb}
+    return found.device.model_copy(update=update)
+
+
+def lineup_seconds(
+    work: Workspace, plan: Plan, found: Calibration | None, *, call: Callable[..., StepWork] | None = None,
+    write: bool = True,
+) -> dict[str, float]:  # fmt: skip
+    """Return the seconds of a step of each configuration of the line-up; empty without a calibration."""
+    if found is None:
+        return {}
+    timer = pace(work, found, call=call, write=write)
+    return {entry.configuration: timer(plan.configuration(entry.configuration)) for entry in plan.lineup}
+
+
+def pace(
+    work: Workspace, found: Calibration, *, call: Callable[..., StepWork] | None = None, write: bool = True
+) -> Callable[[Configuration], float]:
+    """Return a function that gives the seconds of a configuration's step on a calibrated device."""
+    measure = remembering_work(call or measure_work, work.dry_runs, write=write)
+    device = found.device
+
+    def seconds(configuration: Configuration) -> float:
+        recipe = configuration.recipe
+        works = [
+            measure(
+                configuration.architecture,
+                recipe,
+                configuration.patch_shape,
+                configuration.batch_size,
+                precision=precision,
+                device_kind=device.kind,
+            )
+            for precision in _precisions(recipe.precision, found)
+        ]
+        return step_seconds(configuration, works, found)
+
+    return seconds
+
+
+def _precisions(wanted: str, found: Calibration) -> tuple[str, ...]:
+    there = tuple(dict.fromkeys(rate.precision for rate in found.rates))
+    return (wanted,) if wanted in there else there
+
+
+def dense_speed(found: Calibration) -> float:
+    """Return the fastest dense convolutions of a calibration, operations a second."""
+    return max(rate.per_second for rate in found.rates if rate.kind == "dense")
+
+
+def presets(request: PlanRequest, situation: planning.Situation) -> tuple[list[Preset], tuple[Decision, ...]]:
+    """Return the presets that were asked for, with what was set by hand, and why they were chosen where they were."""
+    names = request.presets
+    choice: tuple[Decision, ...] = ()
+    if names == (planning.AUTO,):
+        names, choice = planning.choose_presets(situation)
+    found = [planning.change_preset(planning.load_preset(name), request.settings) for name in names]
+    labels = situation.fingerprint.labels
+    return [planning.with_class_vectors(preset, labels) for preset in found], choice
+
+
+def measure_step(*arguments: object, **named: str) -> StepCost:
+    """Dry-run a step; loads torch, so it is called in the process that has it."""
+    from autoseg.networks import memory
+
+    return memory.measure_step(*arguments, **named)  # type: ignore[arg-type]
+
+
+def measure_work(*arguments: object, **named: str) -> StepWork:
+    """Count a step; loads torch, so it is called in the process that has it."""
+    from autoseg.networks import work
+
+    return work.measure_work(*arguments, **named)  # type: ignore[arg-type]
+
+
+def correct_forecast(work: Workspace, plan: str, configuration: str, *, pace_seconds: float, steps: int) -> None:
+    """Write into the forecast what a run's first steps took; where there is no forecast, nothing."""
+    file = work.forecast_file(plan)
+    if not file.exists():
+        return
+    before = work.forecast(plan)
+    after = corrected(before, configuration, pace_seconds, steps=steps)
+    if after == before:
+        return
+    write_record(file, after)
+    item = next(item for item in after.configurations if item.configuration == configuration)
+    log.info("%s: %.3g s a step (expected %.3g): the line-up takes %.3g hours", configuration, item.step_seconds,
+             item.expected_step_seconds, after.lineup_hours)  # fmt: skip
+
+
+class Pacer:
+    """Times a run's first 20 steps and corrects the forecast by them, once."""
+
+    def __init__(self, work: Workspace, plan: str, configuration: str):
+        self._target = (work, plan, configuration)
+        self._start: tuple[int, float] | None = None
+        self._done = False
+
+    def note(self, step: int, steps: int) -> None:
+        """Take note that `step` steps of a run of `steps` are done."""
+        if self._done:
+            return
+        now = time.perf_counter()
+        if self._start is None:
+            self._start = (step, now)  # the first step of a piece waits for its batch
+            return
+        count = step - self._start[0]
+        if count >= PACE_STEPS:
+            self._done = True
+            correct_forecast(*self._target, pace_seconds=(now - self._start[1]) / count, steps=steps)

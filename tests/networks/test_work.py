@@ -1,0 +1,62 @@
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from autoseg.networks import calibrating
+from autoseg.networks.memory import measure_step
+from autoseg.networks.work import WorkCounter, measure_work
+from autoseg.records.machine import DeviceProfile
+from autoseg.records.plan import Recipe
+from tests.networks.architectures import small
+
+
+def rows(run) -> dict:
+    with WorkCounter() as counter:
+        run()
+    return {(item.kind, item.dimensions, item.width): item.amount for item in counter.work().amounts}
+
+
+@pytest.mark.parametrize(
+    ("layer", "row", "flops"),
+    [
+        (nn.Conv3d(16, 32, 3, padding=1, bias=False), ("dense", 3, 16), 2 * 27 * 16 * 32 * 512),
+        (nn.Conv3d(16, 8, 3, padding=1, bias=False), ("thin", 3, 0), 2 * 27 * 16 * 8 * 512),
+        (nn.Conv3d(16, 16, 1, bias=False), ("pointwise", 3, 16), 2 * 16 * 16 * 512),
+        (nn.ConvTranspose3d(16, 16, 2, 2, bias=False), ("transposed", 3, 16), 2 * 8 * 16 * 16 * 512),
+    ],
+)
+def test_a_convolution_is_counted_by_its_kind(layer, row, flops):
+    image = torch.zeros(1, 16, 8, 8, 8)
+    assert rows(lambda: layer(image))[row] == flops
+
+
+def test_bytes_of_other_operations_are_those_read_and_written():
+    x = torch.zeros(1000)
+    assert rows(lambda: x.add(x))[("elementwise", 0, 0)] == 3 * 4000
+    assert rows(lambda: x.view(10, 100)) == {}, "a view moves nothing"
+    image = torch.zeros(1, 8, 4, 4, 4)
+    assert ("norm", 0, 0) in rows(lambda: F.group_norm(image, 8))
+
+
+@pytest.mark.parametrize("kind", ["unet", "residual_unet", "mednext"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_step_holds_as_many_operations_as_the_memory_s_dry_run(kind, precision):
+    architecture = small(kind, 3)
+    shape = (32, 32, 32)
+    how = {"precision": precision, "device_kind": "cpu"}
+    work = measure_work(architecture, Recipe(), shape, 2, **how)
+    counted = sum(item.amount for item in work.amounts if item.kind not in ("norm", "elementwise"))
+    assert counted == pytest.approx(measure_step(architecture, Recipe(), shape, 2, **how).flops)
+    assert {item.precision for item in work.amounts} == {precision, "float32"}
+
+
+def test_a_calibration_has_a_speed_of_every_kind(monkeypatch):
+    monkeypatch.setattr(calibrating, "SECONDS_EACH", 0.0)
+    monkeypatch.setattr(calibrating, "EDGES", {"cpu": {2: 16, 3: 8}})
+    device = DeviceProfile(kind="cpu", name="example", memory_gb=8, fast_bfloat16=False)
+    found = calibrating.calibrate(device)
+    assert {rate.kind for rate in found.rates} >= {"dense", "thin", "depthwise", "norm", "attention", "matmul", "place"}
+    assert all(rate.per_second > 0 for rate in found.rates)
+    assert {rate.precision for rate in found.rates} == {"float32"}
+    assert found.call_seconds > 0

@@ -1,0 +1,75 @@
+import pytest
+
+from autoseg.records.calibration import Amount, Calibration, Rate, StepWork
+from autoseg.records.errors import DataError
+from autoseg.stages.planning import make_plan
+from autoseg.stages.planning.timing import making_seconds, seconds, step_factor, step_seconds
+from tests.stages.planning.examples import device, hippocampus_like, linear_cost, preset
+
+
+def rate(kind, per_second, *, width=0, dimensions=0, layout="", precision="float32"):
+    return Rate(
+        kind=kind,
+        dimensions=dimensions,
+        width=width,
+        precision=precision,
+        memory_format=layout,
+        per_second=per_second,
+    )
+
+
+RATES = (
+    rate("dense", 1e9, width=16, dimensions=3, layout="contiguous"),
+    rate("dense", 4e9, width=64, dimensions=3, layout="contiguous"),
+    rate("dense", 8e9, width=64, dimensions=3, layout="channels_last"),
+    rate("elementwise", 1e9),
+    *(rate(kind, 1e6, dimensions=3) for kind in ("place", "blur", "low_resolution", "intensity")),
+)
+CALIBRATION = Calibration(device=device(), torch_version="0", call_seconds=1e-3, rates=RATES)
+
+
+def work(width=64, flops=4e9, moved=1e9, calls=10):
+    dense = Amount(kind="dense", dimensions=3, width=width, precision="float32", amount=flops)
+    plain = Amount(kind="elementwise", dimensions=0, width=0, precision="float32", amount=moved)
+    return StepWork(amounts=(dense, plain), calls=calls)
+
+
+def test_seconds_add_up_by_kind():
+    assert seconds(work(), CALIBRATION, "contiguous") == pytest.approx(1 + 1 + 0.01)
+    assert seconds(work(), CALIBRATION, "channels_last") == pytest.approx(0.5 + 1 + 0.01)
+
+
+@pytest.mark.parametrize(("width", "speed"), [(8, 1e9), (16, 1e9), (32, 2e9), (64, 4e9), (320, 4e9)])
+def test_speed_is_interpolated_between_widths(width, speed):
+    found = seconds(work(width=width, flops=1e9, moved=0, calls=0), CALIBRATION, "contiguous")
+    assert found == pytest.approx(1e9 / speed)
+
+
+def test_a_kind_that_was_not_measured_is_named():
+    strange = StepWork(
+        amounts=(Amount(kind="attention", dimensions=0, width=0, precision="float32", amount=1),), calls=1
+    )
+    with pytest.raises(DataError, match=r"no speed of attention operations in float32.*autoseg calibrate"):
+        seconds(strange, CALIBRATION, "contiguous")
+
+
+def test_the_fastest_format_counts_and_whole_steps_correct_the_sum():
+    configuration = make_plan(hippocampus_like(), [preset()], device(), cost=linear_cost).configuration("unet_3d")
+    factor = step_factor(work(), {"contiguous": 9.0, "channels_last": 3.02}, CALIBRATION)
+    assert factor == 2.0
+    corrected = CALIBRATION.model_copy(update={"step_factors": {"float32": factor}})
+    making = making_seconds(configuration, CALIBRATION)
+    assert step_seconds(configuration, [work()], CALIBRATION) == pytest.approx(1.51 + making)
+    assert step_seconds(configuration, [work()], corrected) == pytest.approx(3.02 + making)
+
+
+def test_augmentation_costs_as_often_as_it_strikes():
+    configuration = make_plan(hippocampus_like(), [preset()], device(), cost=linear_cost).configuration("unet_3d")
+    calm = configuration.recipe.augmentation.model_copy(
+        update={
+            name: 0.0 for name in type(configuration.recipe.augmentation).model_fields if name.endswith("_probability")
+        }
+    )
+    still = configuration.model_copy(update={"recipe": configuration.recipe.model_copy(update={"augmentation": calm})})
+    assert making_seconds(still, CALIBRATION) == 0
+    assert making_seconds(configuration, CALIBRATION) > 0
