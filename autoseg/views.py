@@ -11,7 +11,7 @@ from autoseg import console
 if TYPE_CHECKING:
     from autoseg.records.forecast import Forecast
     from autoseg.records.plan import Plan
-    from autoseg.records.results import EnsembleChoice
+    from autoseg.records.results import EnsembleChoice, Estimate
     from autoseg.stages.evaluating import CandidateTable, StructureSummary
 
 
@@ -62,17 +62,40 @@ def choice(chosen: EnsembleChoice, *, json: bool) -> None:
     if json:
         console.as_json(chosen.model_dump(mode="json"))
         return
+    other = chosen.metric != "dice"
     rows = [
-        ("*" if item.chosen else "", ", ".join(item.members), f"{item.mean_dice:.4f}", item.because)
+        (
+            "*" if item.chosen else "",
+            ", ".join(item.members),
+            f"{item.mean_dice:.4f}",
+            *((_number(item.score, ".4f"),) if other else ()),
+            item.because,
+        )
         for item in chosen.candidates
     ]
-    console.table("candidates on held-out cases", ("", "members", "mean Dice", "because"), rows)
+    columns = ("", "members", "mean Dice", *((chosen.metric,) if other else ()), "because")
+    console.table("candidates on held-out cases", columns, rows)
     for step in chosen.postprocessing:
         console.line(f"post-processing: {step.kind} for {step.structure}")
     for note in chosen.notes:
         console.line(f"note: {note}")
     members = ", ".join(f"{name} ({share:.2f})" for name, share in zip(chosen.members, chosen.weights, strict=True))
     console.line(f"chosen: {members}; pooled out-of-fold mean Dice {chosen.mean_dice:.4f}")
+    if chosen.seconds_per_case is not None:
+        console.line(f"cost: {chosen.seconds_per_case:.2g} s a case with all folds, as measured on held-out cases")
+    for item in chosen.estimates:
+        _estimate(item)
+
+
+def _estimate(item: Estimate) -> None:
+    name = item.figure.replace("_", " ")
+    console.line(f"{name} {item.optimistic:.4f} on the cases that made the choice: optimistic, for it fits them best")
+    if item.honest == item.honest:
+        interval = "" if item.low != item.low else f" (95 % interval over patients {item.low:.4f} to {item.high:.4f})"
+        console.line(
+            f"{name} {item.honest:.4f}{interval} honestly: each case judged by a choice made without it; "
+            "expect this of new patients"
+        )
 
 
 def scores(title: str, summaries: Sequence[StructureSummary]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -18,6 +18,15 @@ Device = Annotated[str | None, typer.Option(help="cuda, mps or cpu. [default: th
 Workers = Annotated[int | None, typer.Option(help="Processes that read cases. [default: one a core]")]
 Minutes = Annotated[
     float | None, typer.Option(min=0.1, help="Budget for training the whole line-up, held-out prediction included.")
+]
+
+Metric = Annotated[
+    Literal["dice", "surface_dice", "lesion_f1", "mean_rank"],
+    typer.Option(help="What the ensemble is chosen by; mean_rank: over Dice and surface Dice, case by case."),
+]
+SecondsPerCase = Annotated[
+    float | None,
+    typer.Option(min=0.001, help="What the ensemble may cost for one case, as measured on the held-out cases."),
 ]
 
 

@@ -11,10 +11,12 @@ from autoseg.commands.options import (
     Device,
     DryRun,
     Json,
+    Metric,
     Minutes,
     Name,
     PlanName,
     Root,
+    SecondsPerCase,
     Workers,
     plan_request,
     workspace,
@@ -72,10 +74,17 @@ def train(
 
 @app.command()
 def ensemble(
-    dataset: Name, plan: PlanName = "default", root: Root = None, dry_run: DryRun = False, json: Json = False
+    dataset: Name,
+    plan: PlanName = "default",
+    metric: Metric = "dice",
+    seconds_per_case: SecondsPerCase = None,
+    root: Root = None,
+    dry_run: DryRun = False,
+    json: Json = False,
 ) -> None:
     """Choose what predicts, over all that was trained, judged on cases that no model saw."""
     from autoseg.pipeline import choosing
+    from autoseg.records.requests import SelectRequest
 
     work = workspace(dataset, root)
     if dry_run:
@@ -85,7 +94,7 @@ def ensemble(
         )
         return
     with console.progress(silent=json) as tell:
-        choice = choosing.ensemble(work, plan, tell=tell)
+        choice = choosing.ensemble(work, plan, SelectRequest(plan, metric, seconds_per_case), tell=tell)
     views.choice(choice, json=json)
 
 
@@ -109,6 +118,8 @@ def run(
     plan: PlanName = "default",
     memory_gb: Annotated[float | None, typer.Option(min=0.5, help="Plan for a device with this memory.")] = None,
     minutes: Minutes = None,
+    metric: Metric = "dice",
+    seconds_per_case: SecondsPerCase = None,
     device: Device = None,
     root: Root = None,
     workers: Workers = None,
@@ -117,6 +128,7 @@ def run(
 ) -> None:
     """Do all of it: check, plan, preprocess, train, choose, report. Stop it at any time; run it again to go on."""
     from autoseg.pipeline import running
+    from autoseg.records.requests import SelectRequest
 
     request = plan_request(plan, preset, memory_gb, minutes, device)
     work = workspace(dataset, root)
@@ -125,7 +137,8 @@ def run(
         console.as_json({"steps": steps}) if json else console.line("\n".join(["would do:", *steps]))
         return
     with console.progress(silent=json) as tell:
-        choice = running.run(work, request, workers=workers, tell=tell)
+        selection = SelectRequest(plan, metric, seconds_per_case)
+        choice = running.run(work, request, selection, workers=workers, tell=tell)
     views.choice(choice, json=json)
     if not json:
         console.line(f"report: {work.report_file(plan)}")

@@ -9,14 +9,21 @@ from autoseg.pipeline import Tell, quiet
 from autoseg.pipeline.choosing import ensemble
 from autoseg.pipeline.preparing import checked, current_plan, lineup, preprocess
 from autoseg.pipeline.training import train_models
-from autoseg.records.requests import PlanRequest, TrainRequest
+from autoseg.records.requests import PlanRequest, SelectRequest, TrainRequest
 from autoseg.records.results import EnsembleChoice
 from autoseg.stages import reporting
 from autoseg.stages.training import runs
 from autoseg.workspace import Workspace
 
 
-def run(work: Workspace, request: PlanRequest, *, workers: int | None = None, tell: Tell = quiet) -> EnsembleChoice:
+def run(
+    work: Workspace,
+    request: PlanRequest,
+    selection: SelectRequest | None = None,
+    *,
+    workers: int | None = None,
+    tell: Tell = quiet,
+) -> EnsembleChoice:
     """Do all that is not done yet, and again what has changed: check, plan, preprocess, train, choose, report."""
     checked(work, workers)
     plan = current_plan(work, request, workers, tell)
@@ -26,7 +33,7 @@ def run(work: Workspace, request: PlanRequest, *, workers: int | None = None, te
     for model in wanted:
         upkeep.set_stale_aside(work, plan, model)
     train_models(work, plan, wanted, training_request, tell)
-    choice = ensemble(work, plan.name, tell=tell)
+    choice = ensemble(work, plan.name, selection, tell=tell)
     report(work, plan.name, tell=tell)
     return choice
 

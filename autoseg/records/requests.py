@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from autoseg.records.results import Metric
+
 
 @dataclass(frozen=True)
 class PlanRequest:
@@ -28,6 +30,20 @@ class TrainRequest:
     settings: dict[str, str] = field(default_factory=dict)
     minutes: float | None = None
     device: str | None = None
+
+
+@dataclass(frozen=True)
+class SelectRequest:
+    """What a user may say about the choice of an ensemble.
+
+    Attributes:
+        metric: What the best is best in.
+        seconds_per_case: The most that its members may take for one case together; None: no bound.
+    """
+
+    plan: str = "default"
+    metric: Metric = "dice"
+    seconds_per_case: float | None = None
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ def truth(dataset: Dataset, case: Case, *, like: LabelMap | None = None) -> Labe
     return cases.read_labels(case.labels, dataset.labels, grid, case=case.id, corrections=dataset.corrections)
 
 
-def score_case(dataset: Dataset, case: Case, prediction: LabelMap) -> CaseScore:
-    """Return the scores of one prediction against the case's own labels."""
+def score_case(dataset: Dataset, case: Case, prediction: LabelMap, *, lesions: bool = False) -> CaseScore:
+    """Return the scores of one prediction against the case's own labels; `lesions` counts their pieces as well."""
     drawn = truth(dataset, case, like=prediction)
-    return score(case.id, dataset.labels, drawn, prediction, annotated=case.annotated)
+    return score(case.id, dataset.labels, drawn, prediction, annotated=case.annotated, lesions=lesions)
