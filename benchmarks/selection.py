@@ -30,7 +30,7 @@ from autoseg.records.plan import Plan
 from autoseg.records.requests import PlanRequest, TrainRequest
 from autoseg.records.results import EnsembleChoice, Evaluation, ModelId
 from autoseg.stages import importing
-from autoseg.stages.evaluating.statistics import dice_table, interval, pooled_mean, resample_groups
+from autoseg.stages.evaluating.statistics import Interval, dice_table, interval, pooled_mean, resample_groups
 from autoseg.workspace import Workspace
 
 PRESETS = ("unet", "residual_unet_m", "attention_unet", "unetr", "slices_unet")
@@ -102,7 +102,17 @@ def judged(work: Workspace, plan: Plan, choice: EnsembleChoice, candidates: list
         "postprocessing": [f"{step.kind} {step.structure} {step.value:g}" for step in choice.postprocessing],
         "ensemble": interval(ensemble, groups).model_dump(),
         "ensemble minus best single out of fold": gain(ensemble, singles[best], groups),
-        "optimistic estimate": round(choice.mean_dice, 4),
+        **estimates(choice, interval(ensemble, groups)),
+    }
+
+
+def estimates(choice: EnsembleChoice, found: Interval) -> dict[str, float | bool]:
+    """Return what the choice promised in Dice, and whether that lies inside the interval of what was found."""
+    (dice,) = [item for item in choice.estimates if item.figure == "dice"]
+    return {
+        "optimistic estimate": round(dice.optimistic, 4),
+        "honest estimate": round(dice.honest, 4),
+        "honest estimate inside the interval": found.low <= dice.honest <= found.high,
     }
 
 
