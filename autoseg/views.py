@@ -85,6 +85,12 @@ def choice(chosen: EnsembleChoice, *, json: bool) -> None:
         console.line(f"cost: {chosen.seconds_per_case:.2g} s a case with all folds, as measured on held-out cases")
     for item in chosen.estimates:
         _estimate(item)
+    if chosen.calibration is not None:
+        found = chosen.calibration
+        console.line(
+            f"calibration: temperature {found.temperature:.2f}, expected calibration error {found.error_before:.4f} "
+            f"without and {found.error_after:.4f} with it"
+        )
 
 
 def _estimate(item: Estimate) -> None:

@@ -51,7 +51,7 @@ def ensemble(
         values = predicting.written_values(merged.array, plan.labels)
         files.write_volume(folder / "predictions" / f"{case.id}.nii.gz", values, merged.grid, description=origin(plan))
     tell("judge the choice by cases that had no say in it", 0.9, None)
-    choice = maker.with_estimates(choice, scores)
+    choice = maker.calibrated(maker.with_estimates(choice, scores))
     _write_choice(work, plan, choice, scores)
     return choice
 
@@ -93,6 +93,17 @@ class _Maker:
     def score(self, case: Case, prediction: LabelMap) -> CaseScore:
         """Return the score of a prediction, lesions counted where they were chosen by."""
         return score_case(self.there.dataset, case, prediction, lesions=self.question.metric == "lesion_f1")
+
+    def calibrated(self, choice: EnsembleChoice) -> EnsembleChoice:
+        """Return the choice with what its probabilities are worth."""
+        found = ensembling.calibrate(
+            choice,
+            self.question.cases,
+            self.there.plan.labels,
+            probabilities=self.there.probabilities,
+            truth=self.there.truth,
+        )
+        return choice.model_copy(update={"calibration": found})
 
     def with_estimates(self, choice: EnsembleChoice, scores: Sequence[CaseScore]) -> EnsembleChoice:
         """Return the choice with an honest estimate beside the optimistic one that `scores` give."""

@@ -14,7 +14,8 @@ from autoseg.records.errors import CasesFailed, UserError
 from autoseg.records.labels import Labels
 from autoseg.records.plan import Plan
 from autoseg.records.requests import PredictRequest
-from autoseg.records.results import Evaluation, RunRecord
+from autoseg.records.results import EnsembleChoice, Evaluation, RunRecord
+from autoseg.records.volumes import Prediction
 from autoseg.stages import evaluating, predicting
 from autoseg.stages.importing.scans import find_scans
 from autoseg.workspace import Workspace, check_writable, read_record
@@ -53,10 +54,13 @@ def predict(
                 postprocessing=choice.postprocessing if choice else (),
                 first_stages=stages,
                 options=options,
+                temperature=_temperature(choice) if request.uncertainty else None,
             )
         except UserError as error:
             failures[scan.id] = error.in_case(scan.id)
             continue
+        # The label map comes last: where it lies, `--resume` takes the case for done.
+        _write_doubt(output / "uncertainty", prediction, origin(plan, members))
         values = predicting.written_values(prediction.labels.array, plan.labels)
         files.write_volume(file, values, prediction.labels.grid, description=origin(plan, members))
         written[scan.id] = file
@@ -95,6 +99,19 @@ def options_for(folder: Path, request: PredictRequest) -> predicting.Options:
         mirror=request.mirror,
         step_fraction=request.step_fraction,
     )
+
+
+def _temperature(choice: EnsembleChoice | None) -> float:
+    return choice.calibration.temperature if choice is not None and choice.calibration is not None else 1.0
+
+
+def _write_doubt(folder: Path, prediction: Prediction, description: str) -> None:
+    if prediction.doubt is None:
+        return
+    maps = {"entropy": prediction.doubt.entropy, "disagreement": prediction.doubt.disagreement}
+    for name, array in maps.items():
+        file = folder / f"{prediction.case}_{name}.nii.gz"
+        files.write_volume(file, array, prediction.labels.grid, description=description)
 
 
 def _folder_of(work: Workspace, member: predicting.Member) -> Path:

@@ -48,7 +48,7 @@ class SelectRequest:
 
 @dataclass(frozen=True)
 class PredictRequest:
-    """What a user may say about a prediction."""
+    """What a user may say about a prediction; `uncertainty` also writes maps of its doubt."""
 
     plan: str = "default"
     members: tuple[str, ...] = ()
@@ -56,3 +56,4 @@ class PredictRequest:
     mirror: bool = True
     step_fraction: float = 0.5
     resume: bool = False
+    uncertainty: bool = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from autoseg.records.calibration import Calibration
 from autoseg.records.labels import Labels
 from autoseg.records.plan import Configuration
 from autoseg.records.record import Record
@@ -256,6 +257,7 @@ class EnsembleChoice(Record):
         seconds_per_case: What a prediction costs with all folds, as measured on held-out cases; None when unknown.
         estimates: Optimistic and honest, a figure each.
         cross_fits: The choices behind the honest estimates.
+        calibration: How far the members' probabilities may be believed; None where nothing could be measured.
         notes: What is missing (folds, members), for people.
     """
 
@@ -271,5 +273,6 @@ class EnsembleChoice(Record):
     seconds_per_case: float | None = None
     estimates: tuple[Estimate, ...] = ()
     cross_fits: tuple[CrossFit, ...] = ()
+    calibration: Calibration | None = None
     inputs_digest: str = ""
     notes: tuple[str, ...] = ()

@@ -76,6 +76,19 @@ class PreprocessedCase:
 
 
 @dataclass(frozen=True)
+class Doubt:
+    """How unsure a prediction is.
+
+    Attributes:
+        entropy: float32 (Z, Y, X) on the scan's grid: 0 sure, 1 every class as likely as another.
+        disagreement: The part of it that comes from folds and members differing, 0 to 1.
+    """
+
+    entropy: np.ndarray
+    disagreement: np.ndarray
+
+
+@dataclass(frozen=True)
 class Prediction:
     """What was predicted for one scan, in the scan's own geometry.
 
@@ -84,6 +97,7 @@ class Prediction:
         labels: Inside values (softmax) or painted region values, on the original grid.
         members: Digest-free names of the models that took part (`ModelId.key()`).
         probabilities: float32, (K, Z, Y, X) on the original grid, or None when not asked for.
+        doubt: How unsure it is, or None when not asked for.
         seconds: Wall time for reading, computing and export.
     """
 
@@ -91,4 +105,5 @@ class Prediction:
     labels: LabelMap
     members: tuple[str, ...]
     probabilities: np.ndarray | None = None
+    doubt: Doubt | None = None
     seconds: float = 0.0

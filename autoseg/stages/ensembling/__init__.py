@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from autoseg.stages.ensembling.calibrating import calibrate
 from autoseg.stages.ensembling.counting import CaseReader, HeldOut, held_out_cases
 from autoseg.stages.ensembling.cross_fitting import cross_fit, estimates
 from autoseg.stages.ensembling.postprocessing import choose_postprocessing
@@ -15,6 +16,7 @@ __all__ = [
     "HeldOut",
     "Question",
     "ask",
+    "calibrate",
     "choose",
     "choose_postprocessing",
     "cross_fit",
