@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from autoseg import console
@@ -11,6 +11,7 @@ from autoseg import console
 if TYPE_CHECKING:
     from autoseg.records.forecast import Forecast
     from autoseg.records.plan import Plan
+    from autoseg.records.quality import PredictedScore
     from autoseg.records.results import EnsembleChoice, Estimate
     from autoseg.stages.evaluating import CandidateTable, StructureSummary
 
@@ -85,12 +86,26 @@ def choice(chosen: EnsembleChoice, *, json: bool) -> None:
         console.line(f"cost: {chosen.seconds_per_case:.2g} s a case with all folds, as measured on held-out cases")
     for item in chosen.estimates:
         _estimate(item)
+    for model in chosen.quality:
+        console.line(
+            f"predicted Dice of {model.structure}: within {model.half_width:.3f} of the true one in 9 of 10 cases, "
+            f"rank correlation {model.spearman:.2f} over {model.cases} held-out cases"
+        )
     if chosen.calibration is not None:
         found = chosen.calibration
         console.line(
             f"calibration: temperature {found.temperature:.2f}, expected calibration error {found.error_before:.4f} "
             f"without and {found.error_after:.4f} with it"
         )
+
+
+def referred(found: Mapping[str, Sequence[PredictedScore]], limit: float) -> None:
+    """Print the cases that a person must look at, and why."""
+    rows = []
+    for case, scores in found.items():
+        why = [f"{item.structure} {item.dice:.2f} ({item.low:.2f} to {item.high:.2f})" for item in scores]
+        rows.append((case, ", ".join(why) or "no quality can be predicted: too few cases were held out"))
+    console.table(f"{len(rows)} scans to look at: Dice may be below {limit:g}", ("scan", "predicted Dice"), rows)
 
 
 def _estimate(item: Estimate) -> None:

@@ -259,10 +259,13 @@ class TestNewScans:
         self, predicted: Path, whole_way: WholeWay, tmp_path: Path
     ) -> None:
         words = ("predict", "-d", "Knot", "--root", whole_way.root, "-i", predicted.parent / "scans", "-o", tmp_path)
-        done(*words, *QUICK, "--uncertainty")
+        said = done(*words, *QUICK, "--uncertainty", "--refer", "0.9").said
+        assert "2 scans to look at: Dice may be below 0.9" in said
+        assert "too few cases were held out" in said  # four cases are no nine
         assert (tmp_path / "new_1.nii.gz").read_bytes() == (predicted / "new_1.nii.gz").read_bytes()
+        kinds = ("disagreement.nii.gz", "entropy.nii.gz", "quality.json")
         maps = sorted(path.name for path in (tmp_path / "uncertainty").iterdir())
-        assert maps == [f"new_{n}_{kind}.nii.gz" for n in (1, 2) for kind in ("disagreement", "entropy")]
+        assert maps == [f"new_{n}_{rest}" for n in (1, 2) for rest in kinds]
         entropy = nibabel.load(tmp_path / "uncertainty/new_1_entropy.nii.gz")
         assert entropy.shape == nibabel.load(tmp_path / "new_1.nii.gz").shape
         assert 0 < np.asarray(entropy.dataobj).max() <= 1

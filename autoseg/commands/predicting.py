@@ -26,6 +26,10 @@ def predict(
     uncertainty: Annotated[
         bool, typer.Option("--uncertainty", help="Also write maps of entropy and disagreement, to OUTPUT/uncertainty.")
     ] = False,
+    refer: Annotated[
+        float | None,
+        typer.Option(min=0.0, max=1.0, help="Name the scans that a person must look at: Dice may be below this."),
+    ] = None,
     device: Device = None,
     root: Root = None,
     dry_run: DryRun = False,
@@ -35,7 +39,7 @@ def predict(
     from autoseg.pipeline import predicting
     from autoseg.records.requests import PredictRequest
 
-    request = PredictRequest(plan, tuple(members or ()), device, mirror, step, resume, uncertainty)
+    request = PredictRequest(plan, tuple(members or ()), device, mirror, step, resume, uncertainty or refer is not None)
     work = workspace(dataset, root)
     if dry_run:
         found = predicting.scans(work, source, plan)
@@ -45,6 +49,8 @@ def predict(
         written = predicting.predict(work, source, output, request, tell=tell)
     content = {case: str(file) for case, file in written.items()}
     console.as_json(content) if json else console.line(f"{len(content)} label maps in {output}")
+    if refer is not None and not json:
+        views.referred(predicting.referred(output, list(written), refer), refer)
 
 
 @app.command()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from autoseg.images import files
 from autoseg.pipeline import Tell, quiet
 from autoseg.pipeline.predicting import origin
@@ -51,7 +53,7 @@ def ensemble(
         values = predicting.written_values(merged.array, plan.labels)
         files.write_volume(folder / "predictions" / f"{case.id}.nii.gz", values, merged.grid, description=origin(plan))
     tell("judge the choice by cases that had no say in it", 0.9, None)
-    choice = maker.calibrated(maker.with_estimates(choice, scores))
+    choice = maker.with_quality(maker.calibrated(maker.with_estimates(choice, scores)), scores)
     _write_choice(work, plan, choice, scores)
     return choice
 
@@ -104,6 +106,17 @@ class _Maker:
             truth=self.there.truth,
         )
         return choice.model_copy(update={"calibration": found})
+
+    def with_quality(self, choice: EnsembleChoice, scores: Sequence[CaseScore]) -> EnsembleChoice:
+        """Return the choice with what predicts the Dice of new cases; `scores` are its own, out of fold."""
+        known = {case.id: case for case in ensembling.held_out_cases(self.there.dataset)}
+        cases = [known[score.case] for score in scores]
+        temperature = choice.calibration.temperature if choice.calibration else 1.0
+        names = [name for name, _ in self.there.plan.labels.targets]
+        features = [self.there.expected(choice, case.id, temperature=temperature) for case in cases]
+        dice = np.array([[item.dice for item in score.structures] for score in scores])
+        found = ensembling.fit_quality(names, cases, np.array(features), dice) if cases else ()
+        return choice.model_copy(update={"quality": found})
 
     def with_estimates(self, choice: EnsembleChoice, scores: Sequence[CaseScore]) -> EnsembleChoice:
         """Return the choice with an honest estimate beside the optimistic one that `scores` give."""

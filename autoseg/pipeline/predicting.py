@@ -13,12 +13,13 @@ from autoseg.pipeline import Tell, quiet
 from autoseg.records.errors import CasesFailed, UserError
 from autoseg.records.labels import Labels
 from autoseg.records.plan import Plan
+from autoseg.records.quality import PredictedQuality, PredictedScore
 from autoseg.records.requests import PredictRequest
 from autoseg.records.results import EnsembleChoice, Evaluation, RunRecord
 from autoseg.records.volumes import Prediction
-from autoseg.stages import evaluating, predicting
+from autoseg.stages import ensembling, evaluating, predicting
 from autoseg.stages.importing.scans import find_scans
-from autoseg.workspace import Workspace, check_writable, read_record
+from autoseg.workspace import Workspace, check_writable, read_record, write_record
 
 
 def predict(
@@ -60,7 +61,7 @@ def predict(
             failures[scan.id] = error.in_case(scan.id)
             continue
         # The label map comes last: where it lies, `--resume` takes the case for done.
-        _write_doubt(output / "uncertainty", prediction, origin(plan, members))
+        _write_doubt(output / "uncertainty", prediction, choice, plan)
         values = predicting.written_values(prediction.labels.array, plan.labels)
         files.write_volume(file, values, prediction.labels.grid, description=origin(plan, members))
         written[scan.id] = file
@@ -105,13 +106,37 @@ def _temperature(choice: EnsembleChoice | None) -> float:
     return choice.calibration.temperature if choice is not None and choice.calibration is not None else 1.0
 
 
-def _write_doubt(folder: Path, prediction: Prediction, description: str) -> None:
+def _write_doubt(folder: Path, prediction: Prediction, choice: EnsembleChoice | None, plan: Plan) -> None:
     if prediction.doubt is None:
         return
+    names = [name for name, _ in plan.labels.targets]
+    models = choice.quality if choice is not None else ()
+    scores = ensembling.predict_quality(models, names, prediction.doubt.features)
+    write_record(
+        folder / f"{prediction.case}_quality.json", PredictedQuality(case=prediction.case, scores=tuple(scores))
+    )
     maps = {"entropy": prediction.doubt.entropy, "disagreement": prediction.doubt.disagreement}
     for name, array in maps.items():
         file = folder / f"{prediction.case}_{name}.nii.gz"
-        files.write_volume(file, array, prediction.labels.grid, description=description)
+        files.write_volume(file, array, prediction.labels.grid, description=origin(plan))
+
+
+def referred(output: Path, cases: Sequence[str], limit: float) -> dict[str, list[PredictedScore]]:
+    """Return the cases that a person must look at: those where a structure's interval reaches below `limit`.
+
+    Of the others the true Dice of a structure lies below it in at most one of ten.
+
+    Raises:
+        DataError: The quality of a case was not predicted.
+    """
+    found = {}
+    for case in cases:
+        file = output / "uncertainty" / f"{case}_quality.json"
+        quality = read_record(file, PredictedQuality, missing="Predict it again without --resume.")
+        low = [score for score in quality.scores if score.low < limit]
+        if low or not quality.scores:  # what nobody can vouch for is looked at
+            found[case] = low
+    return found
 
 
 def _folder_of(work: Workspace, member: predicting.Member) -> Path:

@@ -7,6 +7,7 @@ from typing import Literal
 from autoseg.records.calibration import Calibration
 from autoseg.records.labels import Labels
 from autoseg.records.plan import Configuration
+from autoseg.records.quality import QualityModel
 from autoseg.records.record import Record
 from autoseg.records.volumes import Passage
 
@@ -257,6 +258,7 @@ class EnsembleChoice(Record):
         seconds_per_case: What a prediction costs with all folds, as measured on held-out cases; None when unknown.
         estimates: Optimistic and honest, a figure each.
         cross_fits: The choices behind the honest estimates.
+        quality: What predicts the Dice of a new case, a structure each; those with too few cases are missing.
         calibration: How far the members' probabilities may be believed; None where nothing could be measured.
         notes: What is missing (folds, members), for people.
     """
@@ -274,5 +276,6 @@ class EnsembleChoice(Record):
     estimates: tuple[Estimate, ...] = ()
     cross_fits: tuple[CrossFit, ...] = ()
     calibration: Calibration | None = None
+    quality: tuple[QualityModel, ...] = ()
     inputs_digest: str = ""
     notes: tuple[str, ...] = ()

@@ -82,10 +82,12 @@ class Doubt:
     Attributes:
         entropy: float32 (Z, Y, X) on the scan's grid: 0 sure, 1 every class as likely as another.
         disagreement: The part of it that comes from folds and members differing, 0 to 1.
+        features: float64 (structures, 2): of `images.expected.expected_overlap`, averaged over folds.
     """
 
     entropy: np.ndarray
     disagreement: np.ndarray
+    features: np.ndarray
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from autoseg.stages.ensembling.calibrating import calibrate
 from autoseg.stages.ensembling.counting import CaseReader, HeldOut, held_out_cases
 from autoseg.stages.ensembling.cross_fitting import cross_fit, estimates
 from autoseg.stages.ensembling.postprocessing import choose_postprocessing
+from autoseg.stages.ensembling.quality import fit_quality, predict_quality
 from autoseg.stages.ensembling.question import Question, ask
 from autoseg.stages.ensembling.selection import Budget, choose
 from autoseg.stages.ensembling.unmeasured import take_first
@@ -21,6 +22,8 @@ __all__ = [
     "choose_postprocessing",
     "cross_fit",
     "estimates",
+    "fit_quality",
     "held_out_cases",
+    "predict_quality",
     "take_first",
 ]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from autoseg.images import postprocess, regrid
+from autoseg.images.expected import expected_overlap
 from autoseg.records.dataset import Case, Dataset
 from autoseg.records.errors import UsageError
 from autoseg.records.plan import Plan
@@ -87,6 +88,14 @@ class OutOfFold:
         array = regrid.home(fields, output=self.plan.labels.output, region_values=self.plan.labels.region_values)
         grid = fields[0].passage.original
         return LabelMap(postprocess.apply(array, choice.postprocessing, self.plan.labels, grid.spacing_mm), grid)
+
+    def expected(self, choice: EnsembleChoice, case: str, *, temperature: float) -> np.ndarray:
+        """Return what a choice's probabilities say of its own Dice, (structures, 2); see `images.expected`."""
+        fields = [
+            self.field(name, case, share=share) for name, share in zip(choice.members, choice.weights, strict=True)
+        ]
+        cooled = [replace(field, array=field.array / np.float32(temperature)) for field in fields]
+        return expected_overlap(cooled, output=self.plan.labels.output)
 
     def shared_cases(self, members: Sequence[str]) -> list[Case]:
         """Return the cases that every one of these candidates was judged on."""

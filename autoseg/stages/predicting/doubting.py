@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from autoseg.images.doubt import doubt
+from autoseg.images.expected import expected_overlap
 from autoseg.images.home import Field, Output
 from autoseg.records.volumes import Doubt, Image, LabelMap
 from autoseg.stages.predicting.fields import Member, Options, predict_fields
@@ -48,4 +49,5 @@ def doubt_of(folds: Sequence[Sequence[Field]], *, temperature: float, output: Ou
         [replace(chosen, array=chosen.array * scale) for chosen in (fields[k % len(fields)] for fields in folds)]
         for k in range(count)
     ]
-    return Doubt(*doubt(voices, output=output))
+    features = np.mean([expected_overlap(fields, output=output) for fields in voices], axis=0)
+    return Doubt(*doubt(voices, output=output), features)
