@@ -111,9 +111,8 @@ class _Maker:
         """Return the choice with what predicts the Dice of new cases; `scores` are its own, out of fold."""
         known = {case.id: case for case in ensembling.held_out_cases(self.there.dataset)}
         cases = [known[score.case] for score in scores]
-        temperature = choice.calibration.temperature if choice.calibration else 1.0
         names = [name for name, _ in self.there.plan.labels.targets]
-        features = [self.there.expected(choice, case.id, temperature=temperature) for case in cases]
+        features = [self.there.expected(choice, case.id) for case in cases]
         dice = np.array([[item.dice for item in score.structures] for score in scores])
         found = ensembling.fit_quality(names, cases, np.array(features), dice) if cases else ()
         return choice.model_copy(update={"quality": found})

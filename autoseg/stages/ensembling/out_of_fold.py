@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -89,13 +89,12 @@ class OutOfFold:
         grid = fields[0].passage.original
         return LabelMap(postprocess.apply(array, choice.postprocessing, self.plan.labels, grid.spacing_mm), grid)
 
-    def expected(self, choice: EnsembleChoice, case: str, *, temperature: float) -> np.ndarray:
+    def expected(self, choice: EnsembleChoice, case: str) -> np.ndarray:
         """Return what a choice's probabilities say of its own Dice, (structures, 2); see `images.expected`."""
         fields = [
             self.field(name, case, share=share) for name, share in zip(choice.members, choice.weights, strict=True)
         ]
-        cooled = [replace(field, array=field.array / np.float32(temperature)) for field in fields]
-        return expected_overlap(cooled, output=self.plan.labels.output)
+        return expected_overlap(fields, output=self.plan.labels.output)
 
     def shared_cases(self, members: Sequence[str]) -> list[Case]:
         """Return the cases that every one of these candidates was judged on."""

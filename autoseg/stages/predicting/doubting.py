@@ -49,5 +49,7 @@ def doubt_of(folds: Sequence[Sequence[Field]], *, temperature: float, output: Ou
         [replace(chosen, array=chosen.array * scale) for chosen in (fields[k % len(fields)] for fields in folds)]
         for k in range(count)
     ]
-    features = np.mean([expected_overlap(fields, output=output) for fields in voices], axis=0)
+    # Without the temperature: it would lift the tails of sure background, and kept probabilities have none.
+    alone = [[fields[k % len(fields)] for fields in folds] for k in range(count)]
+    features = np.mean([expected_overlap(fields, output=output) for fields in alone], axis=0)
     return Doubt(*doubt(voices, output=output), features)
