@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from autoseg import console
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from autoseg.records.calibration import Calibration
     from autoseg.records.forecast import Forecast
     from autoseg.records.plan import Plan
-    from autoseg.records.results import EnsembleChoice
+    from autoseg.records.quality import PredictedScore
+    from autoseg.records.results import EnsembleChoice, Estimate
     from autoseg.stages.evaluating import CandidateTable, Froc, Scores, StructureSummary
-
 
 MOST_ROWS = 60  # of a table that is not what was asked for first
 
@@ -80,17 +80,60 @@ def choice(chosen: EnsembleChoice, *, json: bool) -> None:
     if json:
         console.as_json(chosen.model_dump(mode="json"))
         return
+    other = chosen.metric != "dice"
     rows = [
-        ("*" if item.chosen else "", ", ".join(item.members), f"{item.mean_dice:.4f}", item.because)
+        (
+            "*" if item.chosen else "",
+            ", ".join(item.members),
+            f"{item.mean_dice:.4f}",
+            *((_number(item.score, ".4f"),) if other else ()),
+            item.because,
+        )
         for item in chosen.candidates
     ]
-    console.table("candidates on held-out cases", ("", "members", "mean Dice", "because"), rows)
+    columns = ("", "members", "mean Dice", *((chosen.metric,) if other else ()), "because")
+    console.table("candidates on held-out cases", columns, rows)
     for step in chosen.postprocessing:
         console.line(f"post-processing: {step.kind} for {step.structure}")
     for note in chosen.notes:
         console.line(f"note: {note}")
     members = ", ".join(f"{name} ({share:.2f})" for name, share in zip(chosen.members, chosen.weights, strict=True))
     console.line(f"chosen: {members}; pooled out-of-fold mean Dice {chosen.mean_dice:.4f}")
+    if chosen.seconds_per_case is not None:
+        console.line(f"cost: {chosen.seconds_per_case:.2g} s a case with all folds, as measured on held-out cases")
+    for item in chosen.estimates:
+        _estimate(item)
+    for model in chosen.quality:
+        console.line(
+            f"predicted Dice of {model.structure}: within {model.half_width:.3f} of the true one in 9 of 10 cases, "
+            f"rank correlation {model.spearman:.2f} over {model.cases} held-out cases"
+        )
+    if chosen.calibration is not None:
+        found = chosen.calibration
+        console.line(
+            f"calibration: temperature {found.temperature:.2f}, expected calibration error {found.error_before:.4f} "
+            f"without and {found.error_after:.4f} with it"
+        )
+
+
+def referred(found: Mapping[str, Sequence[PredictedScore]], limit: float) -> None:
+    """Print the cases that a person must look at, and why."""
+    rows = []
+    for case, scores in found.items():
+        why = [f"{item.structure} {item.dice:.2f} ({item.low:.2f} to {item.high:.2f})" for item in scores]
+        rows.append((case, ", ".join(why) or "no quality can be predicted: too few cases were held out"))
+    console.table(f"{len(rows)} scans to look at: Dice may be below {limit:g}", ("scan", "predicted Dice"), rows)
+
+
+def _estimate(item: Estimate) -> None:
+    name = item.figure.replace("_", " ")
+    console.line(f"{name} {item.optimistic:.4f} on the cases that made the choice: optimistic, for it fits them best")
+    if item.honest == item.honest:
+        interval = "" if item.low != item.low else f" (95 % interval over patients {item.low:.4f} to {item.high:.4f})"
+        console.line(
+            f"{name} {item.honest:.4f}{interval} honestly: each case judged by a choice made without it; "
+            "expect this of new patients"
+        )
 
 
 def evaluation(found: Scores) -> None:

@@ -215,6 +215,21 @@ class TestWholeWay:
     def test_a_path_names_the_data_set_too(self, whole_way: WholeWay) -> None:
         assert "smoke_3d" in done("status", "-d", f"{whole_way.folder}/").out
 
+    def test_an_ensemble_within_a_cost_by_another_metric(self, whole_way: WholeWay, tmp_path: Path) -> None:
+        shutil.copytree(whole_way.root, tmp_path / "copy")
+        at = ("ensemble", "-d", "Knot", "--root", tmp_path / "copy")
+        said = done(*at, "--metric", "surface_dice").said
+        assert "on the cases that made the choice: optimistic" in said
+        assert "each case judged by a choice made without it" in said
+        choice = EnsembleChoice.parse((tmp_path / "copy/Knot/ensemble/default/choice.json").read_bytes(), file="")
+        assert choice.metric == "surface_dice"
+        assert [item.figure for item in choice.estimates] == ["dice", "surface_dice"]
+        assert [(fit.part, fit.cases) for fit in choice.cross_fits] == [("fold 0", 2), ("fold 1", 2)]
+        assert choice.calibration is not None
+        assert choice.seconds_per_case > 0
+        assert "the cheapest, default/smoke_" in refused(*at, "--seconds-per-case", "0.001", code=2)
+        assert typed(*at, "--metric", "accuracy").code == 2
+
     def test_a_variant_trains_beside(self, whole_way: WholeWay, tmp_path: Path) -> None:
         shutil.copytree(whole_way.root, tmp_path / "copy")
         at = ("-d", "Knot", "--root", tmp_path / "copy", "-c", "smoke_2d", "-f", "0")
@@ -282,6 +297,21 @@ class TestNewScans:
         assert "--metrics 'dyce' is no figure" in refused(*words[:5], "--metrics", "dyce", code=2)
         table.write_text("structure,tolerance_mm\nstem,0.5\n")
         assert "'stem', which is no structure here. There are: core, rim." in refused(*words, code=3)
+
+    def test_doubt_is_written_beside_the_same_labels(
+        self, predicted: Path, whole_way: WholeWay, tmp_path: Path
+    ) -> None:
+        words = ("predict", "-d", "Knot", "--root", whole_way.root, "-i", predicted.parent / "scans", "-o", tmp_path)
+        said = done(*words, *QUICK, "--uncertainty", "--refer", "0.9").said
+        assert "2 scans to look at: Dice may be below 0.9" in said
+        assert "too few cases were held out" in said  # four cases are no nine
+        assert (tmp_path / "new_1.nii.gz").read_bytes() == (predicted / "new_1.nii.gz").read_bytes()
+        kinds = ("disagreement.nii.gz", "entropy.nii.gz", "quality.json")
+        maps = sorted(path.name for path in (tmp_path / "uncertainty").iterdir())
+        assert maps == [f"new_{n}_{rest}" for n in (1, 2) for rest in kinds]
+        entropy = nibabel.load(tmp_path / "uncertainty/new_1_entropy.nii.gz")
+        assert entropy.shape == nibabel.load(tmp_path / "new_1.nii.gz").shape
+        assert 0 < np.asarray(entropy.dataobj).max() <= 1
 
     def test_one_file_and_a_member(self, whole_way: WholeWay, tmp_path: Path) -> None:
         words = ("predict", "-d", "Knot", "--root", whole_way.root, "-o", tmp_path, *QUICK)

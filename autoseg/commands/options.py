@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -47,6 +47,16 @@ def budget(minutes: float | None, hours: float | None) -> float | None:
     if minutes is not None and hours is not None:
         raise UsageError("--minutes and --hours are one budget, given twice", fix="Give one of them.")
     return minutes if hours is None else 60 * hours
+
+
+Metric = Annotated[
+    Literal["dice", "surface_dice", "lesion_f1", "mean_rank"],
+    typer.Option(help="What the ensemble is chosen by; mean_rank: over Dice and surface Dice, case by case."),
+]
+SecondsPerCase = Annotated[
+    float | None,
+    typer.Option(min=0.001, help="What the ensemble may cost for one case, as measured on the held-out cases."),
+]
 
 
 def workspace(dataset: str, root: str | None) -> Workspace:

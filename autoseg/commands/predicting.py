@@ -39,6 +39,13 @@ def predict(
     hide_patient_id: Annotated[
         bool, typer.Option("--hide-patient-id", help="DICOM: write a pseudonym in place of PatientID.")
     ] = False,
+    uncertainty: Annotated[
+        bool, typer.Option("--uncertainty", help="Also write maps of entropy and disagreement, to OUTPUT/uncertainty.")
+    ] = False,
+    refer: Annotated[
+        float | None,
+        typer.Option(min=0.0, max=1.0, help="Name the scans that a person must look at: Dice may be below this."),
+    ] = None,
     device: Device = None,
     root: Root = None,
     dry_run: DryRun = False,
@@ -49,7 +56,17 @@ def predict(
     from autoseg.records.requests import PredictRequest
 
     request = PredictRequest(
-        plan, tuple(members or ()), device, mirror, step, resume, format, label_file, new_uids, hide_patient_id
+        plan=plan,
+        members=tuple(members or ()),
+        device=device,
+        mirror=mirror,
+        step_fraction=step,
+        resume=resume,
+        uncertainty=uncertainty or refer is not None,
+        format=format,
+        label_file=label_file,
+        new_uids=new_uids,
+        hide_patient_id=hide_patient_id,
     )
     work = workspace(dataset, root)
     if dry_run:
@@ -60,6 +77,8 @@ def predict(
         written = predicting.predict(work, source, output, request, tell=tell)
     content = {case: str(file) for case, file in written.items()}
     console.as_json(content) if json else console.line(f"{len(content)} label maps in {output}")
+    if refer is not None and not json:
+        views.referred(predicting.referred(output, list(written), refer), refer)
 
 
 @app.command()

@@ -14,11 +14,13 @@ from autoseg.commands.options import (
     DryRun,
     Hours,
     Json,
+    Metric,
     Minutes,
     Name,
     PlanName,
     Presets,
     Root,
+    SecondsPerCase,
     SetPlanning,
     SkipBad,
     Workers,
@@ -80,10 +82,17 @@ def train(
 
 @app.command()
 def ensemble(
-    dataset: Name, plan: PlanName = "default", root: Root = None, dry_run: DryRun = False, json: Json = False
+    dataset: Name,
+    plan: PlanName = "default",
+    metric: Metric = "dice",
+    seconds_per_case: SecondsPerCase = None,
+    root: Root = None,
+    dry_run: DryRun = False,
+    json: Json = False,
 ) -> None:
     """Choose what predicts, over all that was trained, judged on cases that no model saw."""
     from autoseg.pipeline import choosing
+    from autoseg.records.requests import SelectRequest
 
     work = workspace(dataset, root)
     if dry_run:
@@ -93,7 +102,7 @@ def ensemble(
         )
         return
     with console.progress(silent=json) as tell:
-        choice = choosing.ensemble(work, plan, tell=tell)
+        choice = choosing.ensemble(work, plan, SelectRequest(plan, metric, seconds_per_case), tell=tell)
     views.choice(choice, json=json)
 
 
@@ -147,6 +156,8 @@ def run(
     calibration: CalibrationFile = None,
     minutes: Minutes = None,
     hours: Hours = None,
+    metric: Metric = "dice",
+    seconds_per_case: SecondsPerCase = None,
     device: Device = None,
     root: Root = None,
     workers: Workers = None,
@@ -156,6 +167,7 @@ def run(
 ) -> None:
     """Do all of it: check, plan, preprocess, train, choose, report. Stop it at any time; run it again to go on."""
     from autoseg.pipeline import running
+    from autoseg.records.requests import SelectRequest
 
     request = plan_request(
         plan, preset, memory_gb, budget(minutes, hours), device, settings=set_, calibration=calibration
@@ -166,7 +178,9 @@ def run(
         console.as_json({"steps": steps}) if json else console.line("\n".join(["would do:", *steps]))
         return
     with console.progress(silent=json) as tell:
-        choice = running.run(work, request, workers=workers, skip_bad=skip_bad, tell=tell)
+        choice = running.run(
+            work, request, SelectRequest(plan, metric, seconds_per_case), workers=workers, skip_bad=skip_bad, tell=tell
+        )
     views.choice(choice, json=json)
     if not json:
         console.line(f"report: {work.report_file(plan)}")

@@ -152,6 +152,17 @@ def home_probabilities(fields: Sequence[Field], *, output: Output, slab_bytes: i
     return result
 
 
+def mean_slabs(
+    fields: Sequence[Field], *, output: Output, slab_bytes: int = SLAB_BYTES
+) -> Iterator[tuple[Box, np.ndarray]]:
+    """Yield boxes of the oriented grid with the weighted mean of the fields' probabilities there, (K, z, Y, X).
+
+    Raises:
+        DataError: A field is not finite, or the fields are not of one scan.
+    """
+    return _mean_slabs(_ways(fields), output, slab_bytes)
+
+
 def _ways(fields: Sequence[Field]) -> list[_Way]:
     """Return every field along the first one's axes, weights adding up to 1."""
     total = sum(field.weight for field in fields)

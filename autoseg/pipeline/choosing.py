@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,10 @@ import numpy as np
 from autoseg.images import files
 from autoseg.pipeline import Tell, quiet
 from autoseg.pipeline.predicting import origin
+from autoseg.records.dataset import Case
 from autoseg.records.errors import UsageError
 from autoseg.records.plan import Plan
-from autoseg.records.requests import FrocRequest
+from autoseg.records.requests import FrocRequest, SelectRequest
 from autoseg.records.results import CaseScore, EnsembleChoice, Evaluation
 from autoseg.records.volumes import LabelMap
 from autoseg.stages import ensembling, evaluating, predicting
@@ -21,42 +23,115 @@ from autoseg.stages.evaluating.scoring import annotated_targets
 from autoseg.stages.evaluating.truths import score_case, truth
 from autoseg.workspace import Workspace, write_record
 
+NO_ESTIMATE = "There is no honest estimate: all cases are of one patient, and none can be judged without it."
 
-def ensemble(work: Workspace, plan_name: str = "default", *, tell: Tell = quiet) -> EnsembleChoice:
-    """Choose what predicts: over all that was trained, judged on cases that no member saw."""
+
+def ensemble(
+    work: Workspace, plan_name: str = "default", request: SelectRequest | None = None, *, tell: Tell = quiet
+) -> EnsembleChoice:
+    """Choose what predicts: over all that was trained, judged on cases that no member saw.
+
+    Args:
+        work: Where the models lie.
+        plan_name: Whose models.
+        request: Metric and budget; its `plan` is not read.
+        tell: Told how far it is.
+    """
+    request = request or SelectRequest()
     plan, dataset = work.plan(plan_name), work.dataset()
     if all(fold.name == "all" for fold in dataset.folds):
         choice = ensembling.take_first(plan, work.trained(plan.name))
         _write_choice(work, plan, choice, ())
         return choice
-    there = OutOfFold.collect(work, plan)
-
-    def drawn(case: str) -> LabelMap:
-        return truth(dataset, dataset.case(case))
-
+    maker = _Maker.prepare(OutOfFold.collect(work, plan), request)
     tell("choose the ensemble", 0.0, None)
-    choice = ensembling.choose(
-        there.folds(),
-        ensembling.held_out_cases(dataset),
-        plan.labels,
-        probabilities=there.probabilities,
-        truth=drawn,
-        plan=plan.name,
-    )
-    shared = there.shared_cases(choice.members)
-    choice = ensembling.choose_postprocessing(
-        choice, shared, plan.labels, predictions=lambda case: there.merged(choice, case), truth=drawn
-    )
+    choice = maker.choose()
+    shared = maker.there.shared_cases(choice.members)
     folder = work.ensemble(plan.name)
     scores = []
     for number, case in enumerate(shared):
         tell(f"score the ensemble on held-out case {case.id}", number / len(shared), None)
-        merged = there.merged(choice, case.id)
-        scores.append(score_case(dataset, case, merged))
+        merged = maker.there.merged(choice, case.id)
+        scores.append(maker.score(case, merged))
         values = predicting.written_values(merged.array, plan.labels)
         files.write_volume(folder / "predictions" / f"{case.id}.nii.gz", values, merged.grid, description=origin(plan))
+    tell("judge the choice by cases that had no say in it", 0.9, None)
+    choice = maker.with_quality(maker.calibrated(maker.with_estimates(choice, scores)), scores)
     _write_choice(work, plan, choice, scores)
     return choice
+
+
+@dataclass(frozen=True)
+class _Maker:
+    """Makes choices from all shared cases, or from some of them for the honest estimate."""
+
+    there: OutOfFold
+    question: ensembling.Question
+    budget: ensembling.Budget
+
+    @classmethod
+    def prepare(cls, there: OutOfFold, request: SelectRequest) -> _Maker:
+        """Return what makes the choices that a request asks for."""
+        question = ensembling.ask(
+            there.folds(),
+            ensembling.held_out_cases(there.dataset),
+            there.plan.labels,
+            probabilities=there.probabilities,
+            truth=there.truth,
+            metric=request.metric,
+        )
+        return cls(there, question, ensembling.Budget(there.seconds(), request.seconds_per_case))
+
+    def choose(self, rows: Sequence[int] | None = None) -> EnsembleChoice:
+        """Return the ensemble and its post-processing, chosen from the cases in these places (None: from all)."""
+        choice = ensembling.choose(self.question, plan=self.there.plan.name, budget=self.budget, rows=rows)
+        known = {self.question.cases[row].id for row in rows} if rows is not None else None
+        cases = [case for case in self.there.shared_cases(choice.members) if known is None or case.id in known]
+        return ensembling.choose_postprocessing(
+            choice,
+            cases,
+            self.there.plan.labels,
+            predictions=lambda case: self.there.merged(choice, case),
+            truth=self.there.truth,
+        )
+
+    def score(self, case: Case, prediction: LabelMap) -> CaseScore:
+        """Return the score of a prediction, lesions counted where they were chosen by."""
+        return score_case(self.there.dataset, case, prediction, lesions=self.question.metric == "lesion_f1")
+
+    def calibrated(self, choice: EnsembleChoice) -> EnsembleChoice:
+        """Return the choice with what its probabilities are worth."""
+        found = ensembling.calibrate(
+            choice,
+            self.question.cases,
+            self.there.plan.labels,
+            probabilities=self.there.probabilities,
+            truth=self.there.truth,
+        )
+        return choice.model_copy(update={"calibration": found})
+
+    def with_quality(self, choice: EnsembleChoice, scores: Sequence[CaseScore]) -> EnsembleChoice:
+        """Return the choice with what predicts the Dice of new cases; `scores` are its own, out of fold."""
+        known = {case.id: case for case in ensembling.held_out_cases(self.there.dataset)}
+        cases = [known[score.case] for score in scores]
+        names = [name for name, _ in self.there.plan.labels.targets]
+        features = [self.there.expected(choice, case.id) for case in cases]
+        dice = np.array([[item.dice for item in score.structures] for score in scores])
+        found = ensembling.fit_quality(names, cases, np.array(features), dice) if cases else ()
+        return choice.model_copy(update={"quality": found})
+
+    def with_estimates(self, choice: EnsembleChoice, scores: Sequence[CaseScore]) -> EnsembleChoice:
+        """Return the choice with an honest estimate beside the optimistic one that `scores` give."""
+        dataset = self.there.dataset
+        fits, honest = ensembling.cross_fit(
+            self.question,
+            self.choose,
+            lambda made, case: self.score(dataset.case(case.id), self.there.merged(made, case.id)),
+        )
+        groups = {case.id: case.group for case in dataset.cases}
+        notes = choice.notes if fits else (*choice.notes, NO_ESTIMATE)
+        found = ensembling.estimates(self.question.metric, scores, honest, groups)
+        return choice.model_copy(update={"estimates": found, "cross_fits": fits, "notes": notes})
 
 
 def _write_choice(work: Workspace, plan: Plan, choice: EnsembleChoice, scores: Sequence[CaseScore]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from autoseg import __version__
 from autoseg.compute import devices
+from autoseg.images import files
 from autoseg.images.cases import read_image
 from autoseg.pipeline import Tell, quiet
 from autoseg.records.dataset import Case, Dataset
@@ -14,14 +15,15 @@ from autoseg.records.errors import CasesFailed, DataError, UserError
 from autoseg.records.labels import Labels
 from autoseg.records.metrics import Scoring
 from autoseg.records.plan import Plan
+from autoseg.records.quality import PredictedQuality, PredictedScore
 from autoseg.records.requests import EvaluateRequest, PredictRequest
-from autoseg.records.results import RunRecord
+from autoseg.records.results import EnsembleChoice, RunRecord
 from autoseg.records.volumes import LabelMap, Prediction
-from autoseg.stages import evaluating, predicting
+from autoseg.stages import ensembling, evaluating, predicting
 from autoseg.stages.evaluating.truths import usual_tolerances
 from autoseg.stages.importing.scans import find_scans
 from autoseg.stages.predicting import outputs
-from autoseg.workspace import Workspace, check_writable, read_record
+from autoseg.workspace import Workspace, check_writable, read_record, write_record
 
 USUAL_EVALUATION = EvaluateRequest()
 
@@ -64,12 +66,15 @@ def predict(
                 postprocessing=choice.postprocessing if choice else (),
                 first_stages=stages,
                 options=options,
+                temperature=_temperature(choice) if request.uncertainty else None,
             )
             segmentation = _segmentation(scan, prediction, plan, origin(plan, members), request)
         except UserError as error:
             failures[scan.id] = error.in_case(scan.id)
             continue
         try:
+            # The label map comes last: where it lies, `--resume` takes the case for done.
+            _write_doubt(output / "uncertainty", prediction, choice, plan)
             written[scan.id] = _place(form.write(segmentation, stem))
         except DataError as error:  # the format cannot hold it; a full disk ends the run
             failures[scan.id] = error.in_case(scan.id)
@@ -135,6 +140,43 @@ def options_for(folder: Path, request: PredictRequest) -> predicting.Options:
         mirror=request.mirror,
         step_fraction=request.step_fraction,
     )
+
+
+def _temperature(choice: EnsembleChoice | None) -> float:
+    return choice.calibration.temperature if choice is not None and choice.calibration is not None else 1.0
+
+
+def _write_doubt(folder: Path, prediction: Prediction, choice: EnsembleChoice | None, plan: Plan) -> None:
+    if prediction.doubt is None:
+        return
+    names = [name for name, _ in plan.labels.targets]
+    models = choice.quality if choice is not None else ()
+    scores = ensembling.predict_quality(models, names, prediction.doubt.features)
+    write_record(
+        folder / f"{prediction.case}_quality.json", PredictedQuality(case=prediction.case, scores=tuple(scores))
+    )
+    maps = {"entropy": prediction.doubt.entropy, "disagreement": prediction.doubt.disagreement}
+    for name, array in maps.items():
+        file = folder / f"{prediction.case}_{name}.nii.gz"
+        files.write_volume(file, array, prediction.labels.grid, description=origin(plan))
+
+
+def referred(output: Path, cases: Sequence[str], limit: float) -> dict[str, list[PredictedScore]]:
+    """Return the cases that a person must look at: those where a structure's interval reaches below `limit`.
+
+    Of the others the true Dice of a structure lies below it in at most one of ten.
+
+    Raises:
+        DataError: The quality of a case was not predicted.
+    """
+    found = {}
+    for case in cases:
+        file = output / "uncertainty" / f"{case}_quality.json"
+        quality = read_record(file, PredictedQuality, missing="Predict it again without --resume.")
+        low = [score for score in quality.scores if score.low < limit]
+        if low or not quality.scores:  # what nobody can vouch for is looked at
+            found[case] = low
+    return found
 
 
 def _folder_of(work: Workspace, member: predicting.Member) -> Path:

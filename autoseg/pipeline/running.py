@@ -9,7 +9,7 @@ from autoseg.pipeline import Tell, quiet
 from autoseg.pipeline.choosing import ensemble
 from autoseg.pipeline.preparing import checked, current_plan, lineup, preprocess
 from autoseg.pipeline.training import train_models
-from autoseg.records.requests import PlanRequest, TrainRequest
+from autoseg.records.requests import PlanRequest, SelectRequest, TrainRequest
 from autoseg.records.results import EnsembleChoice
 from autoseg.stages import reporting
 from autoseg.stages.training import runs
@@ -19,6 +19,7 @@ from autoseg.workspace import Workspace
 def run(
     work: Workspace,
     request: PlanRequest,
+    selection: SelectRequest | None = None,
     *,
     workers: int | None = None,
     skip_bad: bool = False,
@@ -33,7 +34,7 @@ def run(
     for model in wanted:
         upkeep.set_stale_aside(work, plan, model)
     train_models(work, plan, wanted, training_request, tell)
-    choice = ensemble(work, plan.name, tell=tell)
+    choice = ensemble(work, plan.name, selection, tell=tell)
     report(work, plan.name, tell=tell)
     return choice
 

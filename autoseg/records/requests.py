@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from autoseg.records.metrics import DEFAULT_FAMILIES, Family
+from autoseg.records.results import Metric
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,27 @@ class TrainRequest:
 
 
 @dataclass(frozen=True)
+class SelectRequest:
+    """What a user may say about the choice of an ensemble.
+
+    Attributes:
+        metric: What the best is best in.
+        seconds_per_case: The most that its members may take for one case together; None: no bound.
+    """
+
+    plan: str = "default"
+    metric: Metric = "dice"
+    seconds_per_case: float | None = None
+
+
+@dataclass(frozen=True)
 class PredictRequest:
-    """What a user may say about a prediction; `format` None: NIfTI, or pictures where pictures came in."""
+    """What a user may say about a prediction.
+
+    Attributes:
+        format: None: NIfTI, or pictures where pictures came in.
+        uncertainty: Whether maps of its doubt are written as well.
+    """
 
     plan: str = "default"
     members: tuple[str, ...] = ()
@@ -57,6 +77,7 @@ class PredictRequest:
     label_file: bool = False
     new_uids: bool = False
     hide_patient_id: bool = False
+    uncertainty: bool = False
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,9 @@ from autoseg.records.geometry import Triple
 from autoseg.records.labels import Labels
 from autoseg.records.metrics import NAMES
 from autoseg.records.plan import Configuration
+from autoseg.records.quality import QualityModel
 from autoseg.records.record import Record
+from autoseg.records.temperature import TemperatureFit
 from autoseg.records.volumes import Passage
 
 
@@ -271,15 +273,57 @@ class PostprocessingStep(Record):
     value: float = 0.0
 
 
+Metric = Literal["dice", "surface_dice", "lesion_f1", "mean_rank"]
+Figure = Literal["dice", "surface_dice", "lesion_f1"]
+
+
 class Candidate(Record):
-    """One thing that selection looked at, chosen or not."""
+    """One thing that selection looked at, chosen or not.
+
+    Attributes:
+        score: Mean of the metric that decided, more is better; of `mean_rank` the share of the others in its round
+            that it beats. nan in older files.
+        step: The round, 1 for single candidates; 0 for what could not be compared.
+    """
 
     members: tuple[str, ...]
     weights: tuple[float, ...]
     mean_dice: float
+    score: float = float("nan")
     step: int
     chosen: bool
     because: str
+
+
+class CrossFit(Record):
+    """The choice that was made without one part of the cases, which then judged it.
+
+    Attributes:
+        part: Name of the part that had no say: a fold, or a share of the patients where there is only one fold.
+        cases: In that part.
+    """
+
+    part: str
+    cases: int
+    members: tuple[str, ...]
+    weights: tuple[float, ...]
+    postprocessing: tuple[PostprocessingStep, ...] = ()
+
+
+class Estimate(Record):
+    """How good a choice is in one figure, twice.
+
+    Attributes:
+        optimistic: Mean over the cases that made the choice: too good, because the best of many is partly luck.
+        honest: Mean over the same cases, each judged by a choice (post-processing included) that it had no say in.
+        low, high: 95 % interval of `honest`, patients resampled; nan with fewer than five patients.
+    """
+
+    figure: Figure
+    optimistic: float
+    honest: float
+    low: float
+    high: float
 
 
 class EnsembleChoice(Record):
@@ -291,7 +335,13 @@ class EnsembleChoice(Record):
         folds: Folds that were trained for every member.
         postprocessing: Applied in order to the merged labels.
         candidates: Everything that was looked at; the losers are kept too.
-        mean_dice: Pooled out-of-fold, after post-processing.
+        mean_dice: Pooled out-of-fold, after post-processing; of the cases that made the choice, so it is optimistic.
+        metric: What the best was best in.
+        seconds_per_case: What a prediction costs with all folds, as measured on held-out cases; None when unknown.
+        estimates: Optimistic and honest, a figure each.
+        cross_fits: The choices behind the honest estimates.
+        quality: What predicts the Dice of a new case, a structure each; those with too few cases are missing.
+        calibration: How far the members' probabilities may be believed; None where nothing could be measured.
         notes: What is missing (folds, members), for people.
     """
 
@@ -303,5 +353,11 @@ class EnsembleChoice(Record):
     postprocessing: tuple[PostprocessingStep, ...] = ()
     candidates: tuple[Candidate, ...] = ()
     mean_dice: float
+    metric: Metric = "dice"
+    seconds_per_case: float | None = None
+    estimates: tuple[Estimate, ...] = ()
+    cross_fits: tuple[CrossFit, ...] = ()
+    calibration: TemperatureFit | None = None
+    quality: tuple[QualityModel, ...] = ()
     inputs_digest: str = ""
     notes: tuple[str, ...] = ()

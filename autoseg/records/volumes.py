@@ -80,6 +80,21 @@ class PreprocessedCase:
 
 
 @dataclass(frozen=True)
+class Doubt:
+    """How unsure a prediction is.
+
+    Attributes:
+        entropy: float32 (Z, Y, X) on the scan's grid: 0 sure, 1 every class as likely as another.
+        disagreement: The part of it that comes from folds and members differing, 0 to 1.
+        features: float64 (structures, 2): of `images.expected.expected_overlap`, averaged over folds.
+    """
+
+    entropy: np.ndarray
+    disagreement: np.ndarray
+    features: np.ndarray
+
+
+@dataclass(frozen=True)
 class Prediction:
     """What was predicted for one scan, in the scan's own geometry.
 
@@ -89,6 +104,7 @@ class Prediction:
         members: Digest-free names of the models that took part (`ModelId.key()`).
         probabilities: float32, (K, Z, Y, X) on the original grid, or None when not asked for.
         regions: Bit k of each voxel says whether region k holds it, unsigned (Z, Y, X); None without regions.
+        doubt: How unsure it is, or None when not asked for.
         seconds: Wall time for reading, computing and export.
     """
 
@@ -97,4 +113,5 @@ class Prediction:
     members: tuple[str, ...]
     probabilities: np.ndarray | None = None
     regions: np.ndarray | None = None
+    doubt: Doubt | None = None
     seconds: float = 0.0

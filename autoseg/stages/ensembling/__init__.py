@@ -2,9 +2,28 @@
 
 from __future__ import annotations
 
+from autoseg.stages.ensembling.calibrating import calibrate
 from autoseg.stages.ensembling.counting import CaseReader, HeldOut, held_out_cases
+from autoseg.stages.ensembling.cross_fitting import cross_fit, estimates
 from autoseg.stages.ensembling.postprocessing import choose_postprocessing
-from autoseg.stages.ensembling.selection import choose
+from autoseg.stages.ensembling.quality import fit_quality, predict_quality
+from autoseg.stages.ensembling.question import Question, ask
+from autoseg.stages.ensembling.selection import Budget, choose
 from autoseg.stages.ensembling.unmeasured import take_first
 
-__all__ = ["CaseReader", "HeldOut", "choose", "choose_postprocessing", "held_out_cases", "take_first"]
+__all__ = [
+    "Budget",
+    "CaseReader",
+    "HeldOut",
+    "Question",
+    "ask",
+    "calibrate",
+    "choose",
+    "choose_postprocessing",
+    "cross_fit",
+    "estimates",
+    "fit_quality",
+    "held_out_cases",
+    "predict_quality",
+    "take_first",
+]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from autoseg.records.dataset import Dataset
 from autoseg.records.errors import DataError
+from autoseg.records.geometry import Grid
 from autoseg.records.labels import Labels
 from autoseg.records.volumes import LabelMap
 from autoseg.stages.evaluating.scoring import annotated_targets
@@ -129,7 +130,27 @@ def count_regions(truth: np.ndarray, above: np.ndarray, labels: Labels) -> Count
     )
 
 
-def undecided(truth: np.ndarray, parts: Sequence[np.ndarray], labels: Labels) -> tuple[np.ndarray, list[np.ndarray]]:
+@dataclass(frozen=True)
+class Voxels:
+    """The voxels of one case that can count.
+
+    Attributes:
+        places: Bool, (Z, Y, X): which they are.
+        truth: Inside values, (n,).
+        parts: One a candidate: uint8 probabilities, (K, n).
+    """
+
+    places: np.ndarray
+    truth: np.ndarray
+    parts: list[np.ndarray]
+
+    @property
+    def bytes(self) -> int:
+        """What it holds in memory."""
+        return self.places.nbytes + self.truth.nbytes + sum(part.nbytes for part in self.parts)
+
+
+def undecided(truth: np.ndarray, parts: Sequence[np.ndarray], labels: Labels) -> Voxels:
     """Return the voxels that can count: not those that are background in the truth and for every candidate.
 
     Where each candidate holds background (no region) for likelier than not, so does every weighted mean of them;
@@ -139,34 +160,27 @@ def undecided(truth: np.ndarray, parts: Sequence[np.ndarray], labels: Labels) ->
         truth: Inside values, (Z, Y, X).
         parts: One a candidate: uint8, (K, Z, Y, X), sliceable; read slab by slab.
         labels: Whether the classes compete (softmax) or overlap (regions).
-
-    Returns:
-        The truth (n,) and the parts (K, n) at these n voxels.
     """
     slice_bytes = int(np.prod(parts[0].shape)) // truth.shape[0] * len(parts)
     depth = max(1, SLAB_BYTES // max(1, slice_bytes))
-    truths: list[np.ndarray] = []
+    places = truth != 0
     kept: list[list[np.ndarray]] = [[] for _ in parts]
     for start in range(0, truth.shape[0], depth):
         here = slice(start, start + depth)
         slabs = [np.asarray(part[:, here]) for part in parts]
-        keep = truth[here] != 0
+        keep = places[here]
         for slab in slabs:
             keep |= slab.max(axis=0) > 127 if labels.regions else slab[0] < 128
-        truths.append(truth[here][keep])
         for voxels, slab in zip(kept, slabs, strict=True):
             voxels.append(slab[:, keep])
-    return np.concatenate(truths), [np.concatenate(voxels, axis=1) for voxels in kept]
+    return Voxels(places, truth[places], [np.concatenate(voxels, axis=1) for voxels in kept])
 
 
-def dice_of_sums(
-    truth: np.ndarray, parts: Sequence[np.ndarray], weights: np.ndarray, *, labels: Labels
-) -> list[np.ndarray]:
+def dice_of_sums(voxels: Voxels, weights: np.ndarray, *, labels: Labels) -> list[np.ndarray]:
     """Return Dice of each target for several weighted sums of the same probabilities.
 
     Args:
-        truth: Inside values, (n,).
-        parts: One a candidate: uint8, (K, n).
+        voxels: Of one case.
         weights: Whole numbers, (sums, candidates).
         labels: What is scored.
 
@@ -174,14 +188,34 @@ def dice_of_sums(
         One float64 array (targets,) a sum; nan where there is nothing to score.
     """
     totals = [no_counts(labels) for _ in weights]
-    step = max(1, SLAB_BYTES // (2 * len(parts[0])))
-    for start in range(0, len(truth), step):
-        here = slice(start, start + step)
-        pieces = [part[:, here] for part in parts]
+    truth = voxels.truth
+    for here in _pieces(voxels):
+        pieces = [part[:, here] for part in voxels.parts]
         for row, weight in enumerate(weights):
             counts = _count(truth[here], _mix(pieces, weight), int(weight.sum()), labels=labels)
             totals[row] = totals[row].plus(counts)
     return [counts.dice() for counts in totals]
+
+
+def label_map_of_sum(voxels: Voxels, weight: np.ndarray, *, grid: Grid, labels: Labels) -> LabelMap:
+    """Return the label map of a weighted sum (whole numbers, (candidates,)) of the same probabilities."""
+    array = np.zeros(grid.shape, np.uint8 if len(labels.structures) <= 250 else np.int16)
+    found = np.zeros(len(voxels.truth), array.dtype)
+    for here in _pieces(voxels):
+        mixed = _mix([part[:, here] for part in voxels.parts], weight)
+        if labels.regions:
+            for value, above in zip(labels.region_values, mixed > 127.5 * int(weight.sum()), strict=True):
+                found[here][above] = value
+        else:
+            found[here] = _winner(mixed)
+    array[voxels.places] = found
+    return LabelMap(array, grid)
+
+
+def _pieces(voxels: Voxels) -> Iterator[slice]:
+    step = max(1, SLAB_BYTES // (2 * len(voxels.parts[0])))
+    for start in range(0, len(voxels.truth), step):
+        yield slice(start, start + step)
 
 
 def _mix(slabs: Sequence[np.ndarray], weight: np.ndarray) -> np.ndarray:
@@ -196,12 +230,16 @@ def _mix(slabs: Sequence[np.ndarray], weight: np.ndarray) -> np.ndarray:
 def _count(truth: np.ndarray, mixed: np.ndarray, total: int, *, labels: Labels) -> Counts:
     if labels.regions:
         return count_regions(truth, mixed > 127.5 * total, labels)
-    best, winner = mixed[0].copy(), np.zeros(truth.shape, dtype=np.int64)
+    return count_labels(truth, _winner(mixed), labels)
+
+
+def _winner(mixed: np.ndarray) -> np.ndarray:
+    best, winner = mixed[0].copy(), np.zeros(mixed.shape[1:], dtype=np.int64)
     for value in range(1, len(mixed)):
         higher = mixed[value] > best
         np.copyto(winner, value, where=higher)
         np.copyto(best, mixed[value], where=higher)
-    return count_labels(truth, winner, labels)
+    return winner
 
 
 def without_unannotated(dice: np.ndarray, case: Judged, labels: Labels) -> np.ndarray:

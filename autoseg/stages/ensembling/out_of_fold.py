@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from autoseg.images import postprocess, regrid
+from autoseg.images.expected import expected_overlap
 from autoseg.records.dataset import Case, Dataset
 from autoseg.records.errors import UsageError
 from autoseg.records.plan import Plan
-from autoseg.records.results import EnsembleChoice, ModelId
+from autoseg.records.results import EnsembleChoice, ModelId, StoredField
 from autoseg.records.volumes import LabelMap
 from autoseg.stages import predicting
-from autoseg.workspace import Workspace
+from autoseg.stages.evaluating.truths import truth
+from autoseg.workspace import Workspace, read_record
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,20 @@ class OutOfFold:
         """Return candidate -> the folds that it was trained in."""
         return {name: tuple(model.fold for model in models) for name, models in self.candidates.items()}
 
+    def seconds(self) -> dict[str, float]:
+        """Return candidate -> seconds that it takes for one case with all of its trained folds.
+
+        The mean over the held-out cases, as measured when one fold predicted each of them, times the folds.
+        """
+        return {
+            name: sum(_mean_seconds(self.work.model(model)) for model in models)
+            for name, models in self.candidates.items()
+        }
+
+    def truth(self, case: str) -> LabelMap:
+        """Return what a person drew in a case."""
+        return truth(self.dataset, self.dataset.case(case))
+
     def field(self, candidate: str, case: str, *, share: float = 1.0) -> regrid.Field:
         """Return what a candidate said of a case, as logits on its network grid."""
         folder = predicting.fold_folder(self.work, self.dataset, self.candidates[candidate][0], case) / "held_out"
@@ -77,8 +94,21 @@ class OutOfFold:
         grid = fields[0].passage.original
         return LabelMap(postprocess.apply(array, choice.postprocessing, self.plan.labels, grid.spacing_mm), grid)
 
+    def expected(self, choice: EnsembleChoice, case: str) -> np.ndarray:
+        """Return what a choice's probabilities say of its own Dice, (structures, 2); see `images.expected`."""
+        fields = [
+            self.field(name, case, share=share) for name, share in zip(choice.members, choice.weights, strict=True)
+        ]
+        return expected_overlap(fields, output=self.plan.labels.output)
+
     def shared_cases(self, members: Sequence[str]) -> list[Case]:
         """Return the cases that every one of these candidates was judged on."""
         folds = [{model.fold for model in self.candidates[name]} for name in members]
         held_out = {id for name in set.intersection(*folds) for id in self.dataset.fold(name).held_out}
         return [case for case in self.dataset.cases if case.id in held_out]
+
+
+def _mean_seconds(folder: Path) -> float:
+    markers = sorted((folder / "held_out").glob("*.json"))
+    spent = [read_record(marker, StoredField).seconds for marker in markers]
+    return sum(spent) / len(spent) if spent else float("nan")

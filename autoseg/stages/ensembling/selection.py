@@ -1,213 +1,165 @@
 """Which candidates predict together: greedy forward selection on pooled out-of-fold cases.
 
 Every candidate is judged on cases that it has not trained on, all on the same ones, in the original geometry, by the
-mean over structures of the mean over cases of Dice. The best single candidate starts; each round adds the candidate
-(again, or a new one) that helps most; it stops when the gain may be noise: when the 2.5th percentile of the gain over
-1000 resamples of patients is not above zero.
+mean over structures of the mean over cases of the metric. The best single candidate starts; each round adds the
+candidate (again, or a new one) that helps most; it stops when the gain may be noise: when the 2.5th percentile of the
+gain over 1000 resamples of patients is not above zero. With a budget of seconds a case, what costs more is no choice.
 
 Source: Caruana et al. 2004 (ensemble selection with replacement).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from autoseg.records.errors import UsageError
-from autoseg.records.labels import Labels
 from autoseg.records.results import Candidate, EnsembleChoice
-from autoseg.stages.ensembling.counting import (
-    CaseReader,
-    HeldOut,
-    TruthReader,
-    check_parts,
-    dice_of_sums,
-    undecided,
-    without_unannotated,
-)
+from autoseg.stages.ensembling.question import Question
 from autoseg.stages.evaluating.statistics import FEWEST_GROUPS, pooled_mean, resample_groups
 
 MOST_ROUNDS = 6
-CACHE_BYTES = 1 * 2**30
+
+WORDS = {"dice": "Dice", "surface_dice": "surface Dice", "lesion_f1": "lesion F1", "mean_rank": "scaled rank"}
 
 
 @dataclass(frozen=True)
-class _Question:
-    """What is asked: the candidates that compete, the cases they share, and how to read them."""
+class Budget:
+    """What an ensemble may cost.
 
-    names: tuple[str, ...]
-    cases: tuple[HeldOut, ...]
-    labels: Labels
-    probabilities: CaseReader
-    truth: TruthReader
-    cache: dict[str, tuple[np.ndarray, list[np.ndarray]]] = field(default_factory=dict)
+    Attributes:
+        seconds: Candidate -> seconds that it takes for one case with all of its folds; {} where nobody measured.
+        seconds_per_case: The most that the members may take together; None: no bound.
+    """
 
-    def read(self, case: HeldOut) -> tuple[np.ndarray, list[np.ndarray]]:
-        """Return the truth (n,) and the candidates' probabilities (K, n) at the voxels of one case that can count."""
-        if case.id in self.cache:
-            return self.cache[case.id]
-        truth = self.truth(case.id)
-        parts = [self.probabilities(name, case.id) for name in self.names]
-        check_parts(case.id, truth, parts, self.labels)
-        found = undecided(truth.array, parts, self.labels)
-        if _bytes([found]) + _bytes(self.cache.values()) <= CACHE_BYTES:
-            self.cache[case.id] = found
-        return found
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    seconds_per_case: float | None = None
 
-    def tables(self, weights: np.ndarray) -> np.ndarray:
-        """Return Dice of every weighted sum, float64, (sums, cases, targets); one pass over the cases."""
-        result = np.full((len(weights), len(self.cases), len(self.labels.targets)), np.nan)
-        for column, case in enumerate(self.cases):
-            truth, parts = self.read(case)
-            for row, dice in enumerate(dice_of_sums(truth, parts, weights, labels=self.labels)):
-                result[row, column] = without_unannotated(dice, case, self.labels)
-        return result
+    def cost(self, names: Sequence[str]) -> float:
+        """Return seconds a case of these candidates together; nan where one of them was not measured."""
+        return sum(self.seconds.get(name, float("nan")) for name in names)
+
+    def allows(self, names: Sequence[str]) -> bool:
+        """Return whether these candidates together stay within it."""
+        return self.seconds_per_case is None or self.cost(names) <= self.seconds_per_case
 
 
 def choose(
-    candidates: Mapping[str, tuple[str, ...]],
-    cases: Sequence[HeldOut],
-    labels: Labels,
-    *,
-    probabilities: CaseReader,
-    truth: TruthReader,
-    plan: str,
-    seed: int = 0,
+    question: Question, *, plan: str, budget: Budget | None = None, rows: Sequence[int] | None = None, seed: int = 0
 ) -> EnsembleChoice:
     """Return the candidates that predict best together, with all that was looked at.
 
     Args:
-        candidates: `ModelId.candidate()` -> the folds that it was trained for.
-        cases: Cases of cross-validation, each with the fold that holds it out.
-        labels: What is segmented.
-        probabilities: (candidate, case) -> uint8 (K, Z, Y, X), 0..255, on the case's original grid; called once a
-            case and candidate, or once a round where memory does not hold them all.
-        truth: Case -> its truth on the original grid.
+        question: The candidates and their cases.
         plan: Its name, for the record.
+        budget: What an ensemble may cost; None: anything.
+        rows: Places of the cases in `question.cases` to choose by; None: all of them.
         seed: Of the resampling; the same inputs and seed give the same choice.
 
     Raises:
-        UsageError: No candidate has predicted a held-out case.
+        UsageError: No candidate is cheap enough.
         DataError: Probabilities do not fit their truth.
     """
-    competing, shared, notes = _comparable(candidates, cases)
-    question = _Question(competing, shared, labels, probabilities, truth)
-    path = _grow(question, seed)
+    budget = budget or Budget()
+    rows = range(len(question.cases)) if rows is None else rows
+    path = _grow(question, budget, rows, seed)
     best = path.weights[path.accepted]
-    members = tuple(name for name, times in zip(competing, best, strict=True) if times)
-    folds = [fold for fold in candidates[members[0]] if all(fold in candidates[name] for name in members)]
+    members = _members(question, best)
+    cost = budget.cost(members)
+    folds = [fold for fold in question.folds[members[0]] if all(fold in question.folds[name] for name in members)]
     return EnsembleChoice(
         plan=plan,
         members=members,
         weights=_normalised(best),
         folds=tuple(folds),
-        candidates=(*_as_candidates(path, competing), *_left_out(candidates, competing)),
-        mean_dice=path.means[path.accepted],
-        notes=(*notes, *path.notes),
+        candidates=(*_as_candidates(path, question), *_left_out(question, budget)),
+        mean_dice=path.dice[path.accepted],
+        metric=question.metric,
+        seconds_per_case=None if math.isnan(cost) else cost,
+        notes=(*question.notes, *path.notes),
     )
-
-
-def _comparable(
-    candidates: Mapping[str, tuple[str, ...]], cases: Sequence[HeldOut]
-) -> tuple[tuple[str, ...], tuple[HeldOut, ...], list[str]]:
-    # -> candidates that have cases in common, these cases, and what is missing in words
-    covered = {name: {case.id for case in cases if case.fold in folds} for name, folds in candidates.items()}
-    competing: list[str] = []
-    common: set[str] = set()
-    for name in sorted(covered, key=lambda name: -len(covered[name])):
-        both = common & covered[name] if competing else covered[name]
-        if both:
-            competing, common = [*competing, name], both
-    if not competing:
-        raise UsageError(
-            "no candidate has predicted a held-out case, so there is nothing to choose by",
-            fix="Train at least one fold (not `all`) of one configuration.",
-            code="no_held_out",
-        )
-    competing = [name for name in candidates if name in competing]
-    return (
-        tuple(competing),
-        tuple(case for case in cases if case.id in common),
-        _missing_words(candidates, cases, common),
-    )
-
-
-def _missing_words(candidates: Mapping[str, tuple[str, ...]], cases: Sequence[HeldOut], common: set[str]) -> list[str]:
-    every = list(dict.fromkeys(case.fold for case in cases))
-    notes = []
-    for name, folds in candidates.items():
-        absent = [fold for fold in every if fold not in folds]
-        if absent:
-            notes.append(f"{name} was not trained for fold {', '.join(absent)}.")
-    if len(common) < len(cases):
-        notes.append(f"Chosen on the {len(common)} of {len(cases)} cases that all compared candidates have predicted.")
-    return notes
 
 
 @dataclass
 class _Path:
     """Every trial in order, and which one stands."""
 
-    weights: list[np.ndarray]
-    means: list[float]
-    steps: list[int]
-    because: list[str]
-    accepted: int
-    notes: list[str]
+    weights: list[np.ndarray] = field(default_factory=list)
+    dice: list[float] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
+    steps: list[int] = field(default_factory=list)
+    because: list[str] = field(default_factory=list)
+    accepted: int = 0
+    notes: list[str] = field(default_factory=list)
 
 
-def _grow(question: _Question, seed: int) -> _Path:
-    count = len(question.names)
-    one_each = np.eye(count, dtype=np.int64)
-    tables = question.tables(one_each)
-    path = _Path([], [], [], [], accepted=0, notes=[])
-    position = _record(path, one_each, tables, step=1)
-    path.accepted, table = position, tables[position]
-    path.because[position] = "best of the single candidates" if count > 1 else "the only candidate"
-    groups = [case.group for case in question.cases]
-    if count > 1 and len(set(groups)) < FEWEST_GROUPS:
+def _grow(question: Question, budget: Budget, rows: Sequence[int], seed: int) -> _Path:
+    one_each = np.eye(len(question.names), dtype=np.int64)
+    path = _Path()
+    singles = _affordable(question, budget, one_each)
+    tables = question.tables(singles, rows)
+    path.accepted = _record(path, question, singles, tables, step=1)
+    path.because[path.accepted] = "best of the single candidates" if len(singles) > 1 else "the only candidate"
+    groups = [question.cases[row].group for row in rows]
+    if len(question.names) > 1 and len(set(groups)) < FEWEST_GROUPS:
         path.notes.append(
             f"The best single candidate was taken: {len(set(groups))} patients are too few to tell a gain from noise "
             f"(at least {FEWEST_GROUPS})."
         )
         return path
-    for step in range(2, MOST_ROUNDS + 1 if count > 1 else 2):
-        trials = path.weights[path.accepted] + one_each
-        tables = question.tables(trials)
-        position = _record(path, trials, tables, step=step)
-        new = tables[position - len(path.means)]
-        if not _accept(path, position, gains=_gains(new, table, groups, seed=seed, step=step)):
+    for step in range(2, MOST_ROUNDS + 1 if len(singles) > 1 else 2):
+        standing = path.weights[path.accepted]
+        trials = np.array([item for item in standing + one_each if budget.allows(_members(question, item))])
+        if not len(trials):
             break
-        table = new
+        # What stands competes as well: ranks are among those that are there.
+        tables = question.tables(np.concatenate([trials, standing[None]]), rows)
+        first = len(path.dice)
+        position = _record(path, question, trials, tables, step=step)
+        merits = question.merits(tables)
+        weights = resample_groups(groups, seed=seed, key=f"selection round {step}")
+        if not _accept(path, position, merits[position - first], merits[-1], weights, WORDS[question.metric]):
+            break
     return path
 
 
-def _record(path: _Path, weights: np.ndarray, tables: np.ndarray, *, step: int) -> int:
+def _affordable(question: Question, budget: Budget, one_each: np.ndarray) -> np.ndarray:
+    kept = [row for name, row in zip(question.names, one_each, strict=True) if budget.allows([name])]
+    if not kept:
+        cheapest = min(question.names, key=lambda name: budget.seconds.get(name, float("inf")))
+        raise UsageError(
+            f"no candidate takes less than {budget.seconds_per_case:g} seconds a case; the cheapest, {cheapest}, takes "
+            f"{budget.cost([cheapest]):.3g}",
+            fix="Give more --seconds-per-case, or train a smaller network.",
+            code="over_budget",
+        )
+    return np.array(kept)
+
+
+def _record(path: _Path, question: Question, weights: np.ndarray, tables: np.ndarray, *, step: int) -> int:
     # Appends every trial of a round; -> the place of the best one in the path.
-    means = [float(pooled_mean(table)[0]) for table in tables]
-    first = len(path.means)
-    best = first + int(np.argmax(np.nan_to_num(means, nan=-1.0)))
-    highest = means[best - first]
-    for row, mean in zip(weights, means, strict=True):
+    scores = [float(pooled_mean(table)[0]) for table in question.merits(tables)[: len(weights)]]
+    first = len(path.dice)
+    best = first + int(np.argmax(np.nan_to_num(scores, nan=-1.0)))
+    word = WORDS[question.metric]
+    for row, table, score in zip(weights, tables, scores, strict=False):
         path.weights.append(row)
-        path.means.append(mean)
+        path.dice.append(float(pooled_mean(table[0])[0]))
+        path.scores.append(score)
         path.steps.append(step)
-        path.because.append(f"mean Dice {mean:.4f}, the best of round {step} has {highest:.4f}")
+        path.because.append(f"mean {word} {score:.4f}, the best of round {step} has {scores[best - first]:.4f}")
     return best
 
 
-def _gains(new: np.ndarray, old: np.ndarray, groups: Sequence[str], *, seed: int, step: int) -> np.ndarray:
-    weights = resample_groups(groups, seed=seed, key=f"selection round {step}")
+def _accept(path: _Path, position: int, new: np.ndarray, old: np.ndarray, weights: np.ndarray, word: str) -> bool:
+    gain = float(pooled_mean(new)[0] - pooled_mean(old)[0])
     gains = pooled_mean(new, weights) - pooled_mean(old, weights)
-    return gains[np.isfinite(gains)]
-
-
-def _accept(path: _Path, position: int, *, gains: np.ndarray) -> bool:
-    gain = path.means[position] - path.means[path.accepted]
+    gains = gains[np.isfinite(gains)]
     low = float(np.percentile(gains, 2.5)) if gains.size else 0.0
-    words = f"adds {gain:+.4f} Dice, at least {low:+.4f} in 97.5 % of 1000 resamples of patients"
+    words = f"adds {gain:+.4f} {word}, at least {low:+.4f} in 97.5 % of {len(weights)} resamples of patients"
     if gain > 0 and low > 0:
         path.because[path.accepted] += f"; improved on in round {path.steps[position]}"
         path.because[position] = words
@@ -217,39 +169,33 @@ def _accept(path: _Path, position: int, *, gains: np.ndarray) -> bool:
     return False
 
 
-def _as_candidates(path: _Path, names: Sequence[str]) -> list[Candidate]:
-    return [
-        Candidate(
-            members=tuple(name for name, times in zip(names, weights, strict=True) if times),
+def _members(question: Question, weights: np.ndarray) -> tuple[str, ...]:
+    return tuple(name for name, times in zip(question.names, weights, strict=True) if times)
+
+
+def _as_candidates(path: _Path, question: Question) -> Iterator[Candidate]:
+    for position, weights in enumerate(path.weights):
+        yield Candidate(
+            members=_members(question, weights),
             weights=_normalised(weights),
-            mean_dice=mean,
-            step=step,
+            mean_dice=path.dice[position],
+            score=path.scores[position],
+            step=path.steps[position],
             chosen=position == path.accepted,
-            because=because,
+            because=path.because[position],
         )
-        for position, (weights, mean, step, because) in enumerate(
-            zip(path.weights, path.means, path.steps, path.because, strict=True)
-        )
-    ]
 
 
-def _left_out(candidates: Mapping[str, tuple[str, ...]], competing: Sequence[str]) -> list[Candidate]:
-    return [
-        Candidate(
-            members=(name,),
-            weights=(1.0,),
-            mean_dice=float("nan"),
-            step=0,
-            chosen=False,
-            because="no held-out case in common with the others: it cannot be compared",
-        )
-        for name in candidates
-        if name not in competing
-    ]
-
-
-def _bytes(cases: Iterable[tuple[np.ndarray, list[np.ndarray]]]) -> int:
-    return sum(truth.nbytes + sum(part.nbytes for part in parts) for truth, parts in cases)
+def _left_out(question: Question, budget: Budget) -> Iterator[Candidate]:
+    for name in question.folds:
+        if name not in question.names:
+            because = "no held-out case in common with the others: it cannot be compared"
+        elif not budget.allows([name]):
+            because = f"takes {budget.cost([name]):.3g} s a case, and the budget is {budget.seconds_per_case:g}"
+        else:
+            continue
+        nan = float("nan")
+        yield Candidate(members=(name,), weights=(1.0,), mean_dice=nan, step=0, chosen=False, because=because)
 
 
 def _normalised(weights: np.ndarray) -> tuple[float, ...]:

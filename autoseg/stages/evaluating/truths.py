@@ -5,7 +5,7 @@ from __future__ import annotations
 from autoseg.images import cases
 from autoseg.records.dataset import Case, Dataset
 from autoseg.records.errors import DataError
-from autoseg.records.metrics import Scoring, usual_tolerance_mm
+from autoseg.records.metrics import DEFAULT_FAMILIES, Family, Scoring, usual_tolerance_mm
 from autoseg.records.results import CaseScore
 from autoseg.records.volumes import LabelMap
 from autoseg.stages.evaluating.scoring import score
@@ -23,10 +23,14 @@ def truth(dataset: Dataset, case: Case, *, like: LabelMap | None = None) -> Labe
     return cases.read_labels(case.labels, dataset.labels, grid, case=case.id, corrections=dataset.corrections)
 
 
-def score_case(dataset: Dataset, case: Case, prediction: LabelMap) -> CaseScore:
-    """Return the scores of one prediction against the case's own labels, with the data set's usual tolerances."""
+def score_case(dataset: Dataset, case: Case, prediction: LabelMap, *, lesions: bool = False) -> CaseScore:
+    """Return the scores of one prediction against the case's own labels, with the data set's usual tolerances.
+
+    `lesions` counts their connected pieces as well.
+    """
     drawn = truth(dataset, case, like=prediction)
-    scoring = Scoring(tolerances_mm=usual_tolerances(dataset))
+    wanted: frozenset[Family] = frozenset({"lesions"} if lesions else ())
+    scoring = Scoring(families=DEFAULT_FAMILIES | wanted, tolerances_mm=usual_tolerances(dataset))
     return score(case.id, dataset.labels, drawn, prediction, annotated=case.annotated, scoring=scoring)
 
 

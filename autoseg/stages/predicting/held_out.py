@@ -16,6 +16,8 @@ from autoseg.records.volumes import Image, LabelMap, Prediction
 from autoseg.stages.predicting.fields import Member, Options, predict_fields
 from autoseg.workspace import read_record, write_record
 
+ROUNDED_TO_NOTHING = 3e-4
+
 
 def predict_held_out(
     member: Member,
@@ -51,10 +53,20 @@ def predict_held_out(
 
 
 def stored_field(folder: Path, case: str, output: str) -> Field:
-    """Return what was kept of a held-out case as logits that give back its probabilities, and the way home."""
+    """Return what was kept of a held-out case as logits that give back its probabilities, and the way home.
+
+    Softmax logits are the logarithms of a distribution: their exponentials add up to 1 over the classes. A class that
+    was rounded to nothing keeps next to nothing; all of them together keep less than 0.0003.
+    """
     marker = read_record(folder / f"{case}.json", StoredField, missing="Predict the held-out cases again.")
-    kept = np.clip(store.read_probabilities(folder / f"{case}.b2nd"), 1e-4, 1 - 1e-4)
-    logits = np.log(kept) if output == "softmax" else np.log(kept / (1 - kept))
+    kept = store.read_probabilities(folder / f"{case}.b2nd")
+    least = np.float32(ROUNDED_TO_NOTHING / len(kept))
+    if output == "softmax":
+        np.maximum(kept, least, out=kept)
+        logits = np.log(kept / kept.sum(axis=0))
+    else:
+        np.clip(kept, least, 1 - least, out=kept)
+        logits = np.log(kept / (1 - kept))
     return Field(array=logits.astype(np.float32), passage=marker.passage)
 
 

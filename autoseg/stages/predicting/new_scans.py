@@ -12,6 +12,7 @@ from autoseg.images import postprocess, regrid
 from autoseg.records.labels import Labels
 from autoseg.records.results import PostprocessingStep
 from autoseg.records.volumes import Image, LabelMap, Prediction
+from autoseg.stages.predicting.doubting import doubt_of, predict_folds, together
 from autoseg.stages.predicting.fields import Member, Options, predict_fields
 
 
@@ -25,6 +26,7 @@ def predict_scan(
     first_stages: Mapping[str, Member] | None = None,
     options: Options | None = None,
     probabilities: bool = False,
+    temperature: float | None = None,
 ) -> Prediction:
     """Return what an ensemble says of one scan, in the scan's own geometry.
 
@@ -36,6 +38,7 @@ def predict_scan(
         postprocessing: Cleaning steps, in order.
         first_stages: Configuration name -> member, for cascades; they run by themselves.
         options: How to predict.
+        temperature: Also return the doubt, with logits divided by it; None: no doubt.
         probabilities: Also return probabilities on the scan's grid (needs their full size in memory).
 
     Raises:
@@ -44,7 +47,12 @@ def predict_scan(
     options = options or Options()
     started = time.perf_counter()
     previous = _first_stages(image, members, first_stages or {}, case, labels, options)
-    fields = predict_fields(image, members, case=case, options=options, previous=previous)
+    found = None
+    if temperature is None:
+        fields = predict_fields(image, members, case=case, options=options, previous=previous)
+    else:
+        folds = predict_folds(image, members, case=case, options=options, previous=previous)
+        fields, found = together(folds), doubt_of(folds, temperature=temperature, output=labels.output)
     regions = regrid.home_regions(fields) if labels.regions else None
     if regions is None:
         array = regrid.home(fields, output=labels.output)
@@ -57,7 +65,7 @@ def predict_scan(
             regions = postprocess.apply_to_regions(regions, postprocessing, labels, image.grid.spacing_mm)
     seconds = time.perf_counter() - started
     names = tuple(member.name for member in members)
-    return Prediction(case, LabelMap(array, image.grid), names, kept, regions, seconds)
+    return Prediction(case, LabelMap(array, image.grid), names, kept, regions, found, seconds)
 
 
 def _first_stages(

@@ -27,8 +27,9 @@ def truth_of(case: str) -> LabelMap:
     return label_map(array)
 
 
-def run(predictions, cases=CASES) -> EnsembleChoice:
-    return choose_postprocessing(CHOICE, cases, LABELS, predictions=predictions, truth=truth_of)
+def run(predictions, cases=CASES, metric="dice") -> EnsembleChoice:
+    choice = CHOICE.model_copy(update={"metric": metric})
+    return choose_postprocessing(choice, cases, LABELS, predictions=predictions, truth=truth_of)
 
 
 def test_specks_of_the_organ_are_cleaned_and_the_two_pieces_of_the_vessel_stay():
@@ -139,3 +140,30 @@ def test_a_step_that_helps_one_target_and_hurts_another_is_not_taken():
     # Keeping the largest piece would help the whole, and lose the small core.
     choice = choose_postprocessing(CHOICE, CASES, labels, predictions=predicted, truth=truth)
     assert choice.postprocessing == ()
+
+
+def test_cleaning_is_chosen_by_the_metric_that_chose_the_ensemble():
+    def predicted(case: str) -> LabelMap:
+        array = truth_of(case).array.copy()
+        array[2, 12:14, 5:7] = 0
+        array[2, 11:14, 4:7] = 2  # the second piece, too large
+        array[0, 0, 10:12] = 2  # and a false one, half as large as any piece of the truth
+        return label_map(array)
+
+    by_lesions = run(predicted, metric="lesion_f1")
+    assert [(step.structure, step.kind) for step in by_lesions.postprocessing] == [("vessel", "drop_below")]
+    assert by_lesions.metric == "lesion_f1"
+    after = label_map(predicted("case_00").array * (np.indices((6, 14, 14))[0] > 0))
+    counted = run(lambda case: after)
+    assert by_lesions.mean_dice == pytest.approx(counted.mean_dice)  # Dice is told, whatever the metric
+
+
+def test_a_step_that_helps_the_metric_of_one_structure_and_hurts_another_is_not_taken():
+    def predicted(case: str) -> LabelMap:
+        array = truth_of(case).array.copy()
+        array[2, 3, 3] = 2  # a piece of vessel inside the organ: dropping it leaves a hole in the organ as it was
+        return label_map(array)
+
+    for metric in ("dice", "surface_dice", "mean_rank"):
+        kinds = {step.structure for step in run(predicted, metric=metric).postprocessing}
+        assert "organ" not in kinds or run(predicted, metric=metric).mean_dice == 1

@@ -9,8 +9,9 @@ from autoseg.records.geometry import Grid
 from autoseg.records.labels import Labels, Region, Structure
 from autoseg.records.results import EnsembleChoice
 from autoseg.records.volumes import LabelMap
-from autoseg.stages.ensembling import HeldOut, choose, held_out_cases
+from autoseg.stages.ensembling import Budget, HeldOut, ask, choose, held_out_cases
 from autoseg.stages.ensembling.counting import undecided
+from autoseg.stages.ensembling.question import scaled_ranks
 
 LABELS = Labels(
     structures=(Structure(name="organ", value=1, original=1), Structure(name="tumour", value=2, original=2))
@@ -53,7 +54,9 @@ def run(probabilities: Candidates, names: tuple[str, ...], **changes) -> Ensembl
     candidates = changes.pop("candidates", {name: FOLDS for name in names})
     cases = changes.pop("cases", CASES)
     labels = changes.pop("labels", LABELS)
-    return choose(candidates, cases, labels, probabilities=probabilities, truth=truth_of, plan="default", **changes)
+    metric = changes.pop("metric", "dice")
+    question = ask(candidates, cases, labels, probabilities=probabilities, truth=truth_of, metric=metric)
+    return choose(question, plan="default", **changes)
 
 
 def test_two_that_mend_each_other_are_chosen_and_the_useless_one_is_not():
@@ -174,7 +177,8 @@ def test_leaving_out_sure_background_changes_no_argmax():
     rng = np.random.default_rng(0)
     truth = rng.integers(0, 3, SHAPE)
     parts = [Candidates({"a": 0.5})("a", "case_01"), Candidates({"b": 0.5})("b", "case_02")]
-    voxels, kept = undecided(truth.astype(np.uint8), parts, LABELS)
+    found = undecided(truth.astype(np.uint8), parts, LABELS)
+    voxels, kept = found.truth, found.parts
     mixed = parts[0].astype(int) + parts[1]
     assert len(voxels) < truth.size
     foreground = np.bincount(mixed.argmax(axis=0).ravel(), minlength=3)[1:]
@@ -191,20 +195,107 @@ def test_ignored_voxels_are_left_out():
         array[:, :, 8:] = 3  # where the tumour would be
         return LabelMap(array, found.grid)
 
-    choice = choose({"a": FOLDS}, CASES, labels, probabilities=Candidates({"a": 0.0}), truth=truth, plan="default")
+    question = ask({"a": FOLDS}, CASES, labels, probabilities=Candidates({"a": 0.0}), truth=truth)
+    choice = choose(question, plan="default")
     assert choice.mean_dice == 1
 
 
 def test_probabilities_on_another_grid_are_refused():
+    wrong = ask(
+        {"a": FOLDS},
+        CASES,
+        LABELS,
+        probabilities=lambda candidate, case: np.zeros((3, 2, 2, 2), np.uint8),
+        truth=truth_of,
+    )
     with pytest.raises(DataError, match=r"case_00: held-out probabilities have shape \(3, 2, 2, 2\), expected"):
-        choose(
-            {"a": FOLDS},
-            CASES,
-            LABELS,
-            probabilities=lambda candidate, case: np.zeros((3, 2, 2, 2), np.uint8),
-            truth=truth_of,
-            plan="default",
-        )
+        choose(wrong, plan="default")
+
+
+class Frayed(Candidates):
+    """`near` is wrong by one voxel along the edge, `far` by fewer voxels that lie far away."""
+
+    def __call__(self, candidate: str, case: str) -> np.ndarray:
+        array = truth_of(case).array.copy()
+        if candidate == "near":
+            array[:, 1:] = np.maximum(array[:, 1:], np.where(array[:, :-1] == 1, 1, 0))
+        else:
+            array[0, 11, 9:] = array[3, 11, 9:] = 1
+        return np.stack([np.where(array == value, 255, 0) for value in range(3)]).astype(np.uint8)
+
+
+def test_the_metric_decides_who_is_best():
+    by_dice = run(Frayed({}), ("near", "far"))
+    by_surface = run(Frayed({}), ("near", "far"), metric="surface_dice")
+    (first,) = [item for item in by_dice.candidates if "best of the single" in item.because]
+    assert (by_dice.metric, first.members) == ("dice", ("far",))
+    assert (by_surface.metric, by_surface.members) == ("surface_dice", ("near",))
+    singles = {item.members[0]: item for item in by_surface.candidates if item.step == 1}
+    assert singles["near"].score == pytest.approx(1.0)  # nothing of its surface is 2 mm away
+    assert singles["near"].mean_dice < singles["far"].mean_dice
+
+
+def test_lesions_are_counted_where_they_are_asked_for():
+    class Missing(Candidates):
+        def __call__(self, candidate: str, case: str) -> np.ndarray:
+            array = truth_of(case).array.copy()
+            if candidate == "extra":
+                array[0, 0, 10:] = 2  # two voxels: next to nothing in Dice, a false lesion all the same
+            else:
+                array[1, :, 8:] = 0  # half of every tumour
+            return np.stack([np.where(array == value, 255, 0) for value in range(3)]).astype(np.uint8)
+
+    assert run(Missing({}), ("extra", "half")).members == ("extra",)
+    choice = run(Missing({}), ("extra", "half"), metric="lesion_f1")
+    assert choice.members == ("half",)
+    assert {item.members[0]: round(item.score, 3) for item in choice.candidates if item.step == 1} == {
+        "extra": round((1 + 2 / 3) / 2, 3),  # organ 1; tumour: one found, one false
+        "half": 1.0,
+    }
+
+
+def test_ranks_are_the_share_of_the_others_that_are_beaten():
+    scores = np.array([[0.9, 0.5, np.nan], [0.8, 0.5, np.nan], [0.7, 0.9, np.nan]])
+    expected = [[1.0, 0.25, np.nan], [0.5, 0.25, np.nan], [0.0, 1.0, np.nan]]
+    np.testing.assert_allclose(scaled_ranks(scores), expected)
+
+
+def test_mean_rank_chooses_two_that_mend_each_other():
+    choice = run(Candidates({"a": 0.25, "b": 0.25, "useless": 1.0}), ("a", "b", "useless"), metric="mean_rank")
+    assert set(choice.members) == {"a", "b"}
+    assert all(0 <= item.score <= 1 for item in choice.candidates)
+    singles = {item.members[0]: item.score for item in choice.candidates if item.step == 1}
+    assert singles["useless"] == pytest.approx(0.0)
+
+
+def test_a_budget_leaves_out_what_costs_too_much_and_says_what_it_cost():
+    candidates = Candidates({"a": 0.25, "b": 0.25, "slow": 0.0})
+    seconds = {"a": 1.0, "b": 1.0, "slow": 9.0}
+    free = run(candidates, ("a", "b", "slow"))
+    assert (free.members, free.seconds_per_case) == (("slow",), None)
+    both = run(candidates, ("a", "b", "slow"), budget=Budget(seconds, 2.0))
+    assert (set(both.members), both.seconds_per_case) == ({"a", "b"}, 2.0)
+    assert [item.because for item in both.candidates if item.members == ("slow",)] == [
+        "takes 9 s a case, and the budget is 2"
+    ]
+    one = run(candidates, ("a", "b", "slow"), budget=Budget(seconds, 1.5))
+    assert (len(one.members), one.seconds_per_case) == (1, 1.0)
+
+
+def test_a_budget_below_the_cheapest_is_refused_with_its_price():
+    with pytest.raises(UsageError, match=r"no candidate takes less than 0\.5 seconds a case; the cheapest, a, takes 1"):
+        run(Candidates({"a": 0.2}), ("a",), budget=Budget({"a": 1.0}, 0.5))
+
+
+def test_the_cases_that_chose_are_the_only_ones_that_count():
+    class Split(Candidates):
+        def __call__(self, candidate: str, case: str) -> np.ndarray:
+            good = (candidate == "a") == (int(case[-2:]) < 8)
+            return Candidates({"x": 0.05 if good else 0.6})("x", case)
+
+    first = run(Split({}), ("a", "b"), rows=range(8))
+    second = run(Split({}), ("a", "b"), rows=range(8, 15))
+    assert (first.members, second.members) == (("a",), ("b",))
 
 
 def test_each_case_is_judged_in_the_fold_that_holds_it_out():

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import torch
 
+from autoseg.images import store
 from autoseg.networks import catalog, weights
 from autoseg.records.errors import DataError, UsageError
-from autoseg.records.geometry import Grid
+from autoseg.records.geometry import Box, Grid
 from autoseg.records.labels import Labels, Structure
 from autoseg.records.plan import Augmentation, Normalization, Previous, Recipe
 from autoseg.records.results import PostprocessingStep, StoredField, TrainedModel
-from autoseg.records.volumes import Image, LabelMap
+from autoseg.records.volumes import Image, LabelMap, Passage
 from autoseg.stages import predicting
 from autoseg.stages.predicting.fields import Member, Options, follow, one_hot, predict_fields
 from autoseg.stages.predicting.held_out import stored_field, to_probabilities
@@ -199,3 +200,16 @@ def test_an_unfinished_fold_is_named(tmp_path: Path) -> None:
         predicting.load_member([tmp_path])
     with pytest.raises(UsageError, match="there is no trained model"):
         predicting.load_member([])
+
+
+def test_what_is_kept_of_many_classes_is_a_distribution(tmp_path: Path) -> None:
+    logits = np.random.default_rng(0).normal(0, 3, (117, 2, 3, 4)).astype(np.float32)
+    grid = Grid(shape=(2, 3, 4), spacing_mm=(1, 1, 1))
+    passage = Passage(original=grid, oriented=grid, crop=Box(start=(0, 0, 0), stop=(2, 3, 4)), network=grid)
+    store.write_probabilities(tmp_path / "a.b2nd", to_probabilities(logits, "softmax"))
+    write_record(tmp_path / "a.json", StoredField(case="a", member="m", passage=passage, inputs_digest="", seconds=0.0))
+    kept = np.exp(stored_field(tmp_path, "a", "softmax").array)
+    np.testing.assert_allclose(kept.sum(axis=0), 1, atol=1e-5)
+    assert (kept.argmax(axis=0) == logits.argmax(axis=0)).all()
+    # Half a step of rounding, and what so many roundings add up to.
+    np.testing.assert_allclose(kept, to_probabilities(logits, "softmax"), atol=0.02)
