@@ -120,13 +120,30 @@ def _read_channel(
     """Return one channel as finite float32 (Z, Y, X), its grid, and what is odd about it."""
     if not isinstance(source, FileSource | SlicesSource):
         raise _no_image(channel)
-    path = _file(source)
     stored, header = _read_voxels(source)
+    array, said = finite_voxels(stored, channel, corrections, file=_file(source))
+    return array, header.grid, (*header.notes, *said)
+
+
+def finite_voxels(
+    stored: np.ndarray, channel: Channel, corrections: Sequence[Correction], *, file: object
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return one channel as finite float32, and a note where voxels were filled.
+
+    Args:
+        stored: Any shape and type.
+        channel: Which one.
+        corrections: `fill_nan` says what stands for what is not finite.
+        file: Where it comes from, for the message.
+
+    Raises:
+        DataError: Voxels are not finite, and no correction takes care of them.
+    """
     with np.errstate(over="ignore", invalid="ignore"):
         array = stored.astype(np.float32, copy=False)  # what float32 cannot hold becomes inf, and is found below
     finite = np.isfinite(array)
     if finite.all():
-        return array, header.grid, header.notes
+        return array, ()
     fill = _correction(corrections, "fill_nan", channel.name)
     count = int(array.size - finite.sum())
     if fill is None or (fill.value is None and not finite.any()):
@@ -134,13 +151,13 @@ def _read_channel(
         word = "NaN" if np.isnan(array[place]) else "infinite"
         raise DataError(
             f"{count:,} of {array.size:,} voxels are not finite, the first ({word}) at {place} (z, y, x)",
-            file=path,
+            file=file,
             fix="Repair the file, or import with --nan fill=min to set them to the smallest finite value.",
             code="nan_in_image",
         )
     value = array[finite].min() if fill.value is None else np.float32(fill.value)
     filled = np.where(finite, array, value).astype(np.float32, copy=False)
-    return filled, header.grid, (*header.notes, f"{count:,} voxels that were not finite were set to {value:g}")
+    return filled, (f"{count:,} voxels that were not finite were set to {value:g}",)
 
 
 def _read_voxels(source: FileSource | SlicesSource) -> tuple[np.ndarray, VolumeHeader]:

@@ -119,13 +119,17 @@ class Correction(Record):
         kind: `fill_nan` (non-finite voxels become `value`, or the channel's finite minimum when it is None),
             `resample_to_first` (a channel on another grid goes onto the first channel's, with a field-of-view mask),
             `register_to_first` (rigidly), `orient` (array axes along patient axes: LPS), `remap_labels` (values of
-            the files become 1..K; they come back on export), `resample_labels` (labels onto the image, nearest).
+            the files become 1..K; they come back on export), `resample_labels` (labels onto the image, nearest),
+            `keep_axes` (array axes stay as they are stored, wherever they point: only for models that were trained so
+            elsewhere).
         channel: The channel it concerns, or None for all.
         value: See `kind`.
         because: The reason, for people.
     """
 
-    kind: Literal["fill_nan", "resample_to_first", "register_to_first", "orient", "remap_labels", "resample_labels"]
+    kind: Literal[
+        "fill_nan", "resample_to_first", "register_to_first", "orient", "remap_labels", "resample_labels", "keep_axes"
+    ]
     channel: str | None = None
     value: float | None = None
     because: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -40,3 +41,22 @@ class PredictRequest:
     mirror: bool = True
     step_fraction: float = 0.5
     resume: bool = False
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """What a user may say about an export: which models, and the places to write; None leaves one out.
+
+    Attributes:
+        output: The model file.
+        onnx: Folder for ONNX networks.
+        container: Folder to build a container from.
+    """
+
+    plan: str = "default"
+    members: tuple[str, ...] = ()
+    output: Path | None = None
+    onnx: Path | None = None
+    container: Path | None = None
+    licence: str = ""
+    intended_use: str = ""
