@@ -44,7 +44,7 @@ def _write_folders(file: Path, request: ExportRequest, tell: Tell, package: Pack
         tell("write the container", 0.0, None)
         package = exporting.write_container(file, request.container)
     if request.onnx:
-        package = exporting.write_onnx(file, request.onnx, tell=lambda name, done: tell(f"write {name}", done, None))
+        package = exporting.write_onnx(file, request.onnx, tell=lambda what, done: tell(f"write {what}", done, None))
     assert package is not None
     return package
 

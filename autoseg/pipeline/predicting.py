@@ -101,8 +101,7 @@ def scans(model: Workspace | Path, source: Path, plan_name: str) -> list[str]:
 def _channels(model: Workspace | Path, plan_name: str) -> tuple[Channel, ...]:
     if isinstance(model, Workspace):
         return model.plan(plan_name).channels
-    with packages.opened(model) as content:
-        return content.package.plan.channels
+    return packages.opened(model).package.plan.channels
 
 
 def evaluate(

@@ -85,9 +85,9 @@ def write_container(model: Path, folder: Path) -> Package:
         DataError: The model file is damaged.
         ResourceError: The folder cannot be written.
     """
-    with packages.opened(model) as content:
-        package, digest = content.package, content.digest
-        packages.load_members(content)  # a container whose model does not load would fail far from here
+    content = packages.opened(model)
+    package, digest = content.package, content.digest
+    packages.load_members(content)  # a container whose model does not load would fail far from here
     with writing(folder / MODEL) as temporary:
         shutil.copyfile(model, temporary)
     tag = f"autoseg-{package.name.lower()}"

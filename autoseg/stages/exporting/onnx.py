@@ -27,39 +27,30 @@ def write_onnx(model: Path, folder: Path, *, tell: Callable[[str, float], None] 
         ResourceError: The packages of the extra `onnx` are not installed, or the folder cannot be written.
         DataError: The model file is damaged.
     """
-    with packages.opened(model) as content:
-        package = content.package
-        names = [member.name for member in package.members]
-        members, stages = packages.load_members(content, names=names)
-        loaded = {member.name: member for member in (*members, *stages.values())}
-        done: list[str] = []
-        count = len(package.networks())
-
-        def convert(member: PackagedMember) -> PackagedMember:
-            return _convert(member, loaded[member.name], folder, lambda file: tell(file, len(done) / count), done)
-
-        package = package.model_copy(
-            update={
-                "members": tuple(convert(member) for member in package.members),
-                "first_stages": tuple(convert(member) for member in package.first_stages),
-            }
-        )
+    content = packages.opened(model)
+    package = content.package
+    names = [member.name for member in package.members]
+    members, stages = packages.load_members(content, names=names)
+    loaded = {member.name: member for member in (*members, *stages.values())}
+    count = len(package.networks())
+    converted: list[PackagedMember] = []
+    for entry in (*package.members, *package.first_stages):
+        tell(f"the networks of {entry.name}", sum(len(item.networks) for item in converted) / count)
+        converted.append(_converted(entry, loaded[entry.name], folder))
+    parts = {"members": tuple(converted[: len(names)]), "first_stages": tuple(converted[len(names) :])}
+    package = package.model_copy(update=parts)
     write_record(folder / MANIFEST, package)
     return package
 
 
-def _convert(
-    member: PackagedMember, loaded: Member, folder: Path, tell: Callable[[str], None], done: list[str]
-) -> PackagedMember:
+def _converted(member: PackagedMember, loaded: Member, folder: Path) -> PackagedMember:
     """Write the networks of one member and return what the manifest says of them."""
     configuration, networks = member.configuration, []
     patch = configuration.patch_shape[3 - configuration.dimensions :]
     for entry, network in zip(member.networks, loaded.networks, strict=True):
         file = str(Path(entry.file).with_suffix(".onnx"))
-        tell(file)
         content = onnx_file.write(network, configuration.architecture.input_channels, patch)
         write_bytes(folder / file, content)
         facts = {"file": file, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
         networks.append(entry.model_copy(update={**facts, "precision": "float32"}))
-        done.append(file)
     return member.model_copy(update={"networks": tuple(networks)})

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from importlib.metadata import version as version_of
 from pathlib import Path
 
-from autoseg import __version__, archives
+from autoseg import __version__
+from autoseg.compute import archives
 from autoseg.records.errors import DataError, UsageError
 from autoseg.records.fingerprint import Fingerprint
 from autoseg.records.package import MANIFEST, Package, PackagedMember, PackagedNetwork
@@ -83,7 +84,7 @@ def write_package(path: Path, contents: Contents) -> None:
     if path.suffix.lower() != ".zip":
         fix = f"Call it {path.name}.zip."
         raise UsageError("is no name of a model file, which ends in .zip", file=path, fix=fix, code="no_zip")
-    archives.write(path, {MANIFEST: contents.package.to_json().encode(), **contents.files})
+    archives.pack(path, {MANIFEST: contents.package.to_json().encode(), **contents.files})
 
 
 def _trained(work: Workspace, plan: Plan) -> dict[str, list[ModelId]]:

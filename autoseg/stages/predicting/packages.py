@@ -5,20 +5,21 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from autoseg import archives
+from autoseg.compute import archives
 from autoseg.networks import catalog, onnx_file, weights
 from autoseg.records.errors import DataError, UsageError
 from autoseg.records.package import MANIFEST, Package, PackagedMember, PackagedNetwork
 from autoseg.stages.predicting.fields import Member
 from autoseg.workspace import inside
 
-LIMITS = archives.Limits(members=1000, total_bytes=64 * 2**30, ratio=200.0)
+LIMITS = archives.Limits(members=1000, unpacked_gb=64.0, ratio=200.0)
 LARGEST_MANIFEST = 256 * 2**20
 COPY_AGAIN = "Copy the model file again from where it came."
 
@@ -40,13 +41,16 @@ class OpenPackage:
     read: Callable[[str], bytes]
 
 
+Read = Callable[[str, int], bytes]
+"""Name and size -> content."""
+
+
 def is_package(path: str | Path) -> bool:
     """Return whether this names a model file: something that ends in .zip, or a folder with a manifest."""
     return str(path).lower().endswith(".zip") or (Path(path) / MANIFEST).is_file()
 
 
-@contextlib.contextmanager
-def opened(path: Path) -> Iterator[OpenPackage]:
+def opened(path: Path) -> OpenPackage:
     """Open a model file; its manifest is read, its networks are not.
 
     Raises:
@@ -55,10 +59,9 @@ def opened(path: Path) -> Iterator[OpenPackage]:
     path = Path(path)
     if (path / MANIFEST).is_file():
         sizes = {str(f.relative_to(path)): f.stat().st_size for f in sorted(path.rglob("*")) if f.is_file()}
-        yield _checked(path, sizes, lambda name: inside(path, name).read_bytes(), extra=True)
-        return
-    with archives.opened(path, LIMITS) as archive:
-        yield _checked(path, dict(archive.sizes), archive.read, extra=False)
+        return _checked(path, sizes, lambda name, size: inside(path, name).read_bytes(), extra=True)
+    sizes = {member.name: member.size for member in archives.list_members(path, limits=LIMITS)}
+    return _checked(path, sizes, partial(_read_zipped, path), extra=False)
 
 
 def load_members(
@@ -87,14 +90,18 @@ def load_members(
     return loaded[: len(taken)], {item.configuration.name: item for item in loaded[len(taken) :]}
 
 
-def _checked(path: Path, sizes: dict[str, int], read: Callable[[str], bytes], *, extra: bool) -> OpenPackage:
+def _read_zipped(path: Path, name: str, size: int) -> bytes:
+    return archives.read_member(path, name, most_bytes=size, limits=LIMITS)
+
+
+def _checked(path: Path, sizes: dict[str, int], read: Read, *, extra: bool) -> OpenPackage:
     """Return the open package once its files are those that its manifest names; a folder may hold more."""
     if MANIFEST not in sizes:
         fix = "Write one with `autoseg export -d NAME -o model.zip`."
         raise DataError("is no model file: it has no manifest", file=path, fix=fix, code="no_package")
     if sizes[MANIFEST] > LARGEST_MANIFEST:
         raise DataError(f"has a manifest of {sizes[MANIFEST]:,} bytes", file=path, fix=COPY_AGAIN, code="no_package")
-    content = read(MANIFEST)
+    content = read(MANIFEST, sizes[MANIFEST])
     package = _manifest(content, path)
     wanted = {network.file: network.bytes for network in package.networks()}
     odd = [name for name in sizes if name not in wanted and name != MANIFEST]
@@ -106,7 +113,7 @@ def _checked(path: Path, sizes: dict[str, int], read: Callable[[str], bytes], *,
     if odd and not extra:
         what = f"holds {odd[0]!r}, which its manifest does not name"
         raise DataError(what, file=path, fix=COPY_AGAIN, code="package_mismatch")
-    return OpenPackage(path, package, hashlib.sha256(content).hexdigest(), read)
+    return OpenPackage(path, package, hashlib.sha256(content).hexdigest(), lambda name: read(name, sizes[name]))
 
 
 def _manifest(content: bytes, path: Path) -> Package:

@@ -95,19 +95,19 @@ class Predictor:
             DataError: It is no whole model file; see `autoseg.stages.predicting.packages`.
             UsageError: There is no such device or member.
         """
-        with packages.opened(Path(path)) as model:
-            first = model.package.networks()[0]
-            options = options_for(first.precision, device=device, mirror=mirror, step_fraction=step_fraction)
-            loaded, stages = packages.load_members(model, names=members, device=options.device)
-            return cls(
-                plan=model.package.plan,
-                members=tuple(loaded),
-                first_stages=stages,
-                postprocessing=() if members else model.package.postprocessing,
-                options=options,
-                digest=model.digest,
-                package=model.package,
-            )
+        model = packages.opened(Path(path))
+        first = model.package.networks()[0]
+        options = options_for(first.precision, device=device, mirror=mirror, step_fraction=step_fraction)
+        loaded, stages = packages.load_members(model, names=members, device=options.device)
+        return cls(
+            plan=model.package.plan,
+            members=tuple(loaded),
+            first_stages=stages,
+            postprocessing=() if members else model.package.postprocessing,
+            options=options,
+            digest=model.digest,
+            package=model.package,
+        )
 
     @property
     def labels(self) -> Labels:
