@@ -50,28 +50,43 @@ def write(network: nn.Module, channels: int, patch_shape: Sequence[int]) -> byte
         ResourceError: The package onnx is not installed.
         DataError: The exporter knows an operator of the network not.
     """
-    _need("onnx")
-    target = io.BytesIO()
+    for name in ("onnx", "onnxscript"):
+        _need(name)
     training = network.training
     # Two samples: a batch of one would be taken for a constant.
     example = torch.zeros(2, channels, *patch_shape)
     try:
-        with _quiet(), torch.no_grad():
-            torch.onnx.export(
+        with _quiet():
+            program = torch.onnx.export(
                 network.eval(),
                 (example,),
-                target,  # type: ignore[arg-type]
                 input_names=[INPUT],
                 output_names=[OUTPUT],
-                dynamic_axes={INPUT: {0: "batch"}, OUTPUT: {0: "batch"}},
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
                 opset_version=OPSET,
-                dynamo=False,
+                dynamo=True,
+                verbose=False,
             )
-    except torch.onnx.errors.OnnxExporterError as error:
+            assert program is not None
+            return _serialised(program)
+    except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
         what = f"the network cannot be written as ONNX ({(str(error).splitlines() or [''])[0][:200]})"
         raise DataError(what, fix="Use the model file itself, which torch reads.", code="no_onnx") from None
     finally:
         network.train(training)
+
+
+def _serialised(program: Any) -> bytes:
+    """Return the file's bytes without what the exporter notes of this machine: paths and lines of source files."""
+    model = program.model
+    for graph in (model.graph, *(function.graph for function in model.functions.values())):
+        graph.doc_string, graph.metadata_props = None, {}
+        for node in graph:
+            node.doc_string = None
+            node.metadata_props.clear()
+    model.metadata_props.clear()
+    target = io.BytesIO()
+    program.save(target)
     return target.getvalue()
 
 
