@@ -62,18 +62,20 @@ def import_model(
     output: Annotated[Path, typer.Option("-o", "--output", help="The model file, ending in .zip.")],
     licence: Licence = "",
     intended_use: IntendedUse = "",
+    dry_run: DryRun = False,
     json: Json = False,
 ) -> None:
     """Make a model file of a published nnU-Net v2 model; nothing in the folder is executed."""
     from autoseg.pipeline import exporting
 
-    package = exporting.import_model(source, output, licence=licence, intended_use=intended_use)
+    place = None if dry_run else output
+    package = exporting.import_model(source, place, licence=licence, intended_use=intended_use)
     if json:
         console.as_json({"model": str(output), "notes": list(package.notes)})
         return
     for note in package.notes:
         console.line(note)
-    console.line(f"model: {output}")
+    console.line(f"{'would write ' if dry_run else ''}model: {output}")
 
 
 @app.command()

@@ -49,12 +49,13 @@ def _write_folders(file: Path, request: ExportRequest, tell: Tell, package: Pack
     return package
 
 
-def import_model(source: Path, output: Path, *, licence: str = "", intended_use: str = "") -> Package:
-    """Write a published nnU-Net v2 model folder as one of our model files.
+def import_model(source: Path, output: Path | None, *, licence: str = "", intended_use: str = "") -> Package:
+    """Write a published nnU-Net v2 model folder as one of our model files; None looks at it and writes nothing.
 
     Raises:
         DataError: The folder is not one, holds more than tensors, or a network that is none of ours.
     """
     contents = exporting.import_folder(source, licence=licence, intended_use=intended_use)
-    exporting.write_package(output, contents)
+    if output is not None:
+        exporting.write_package(output, contents)
     return contents.package
