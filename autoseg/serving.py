@@ -71,7 +71,7 @@ class Queue:
         """
         with self._count:
             if self.closed:
-                raise _Refused(HTTPStatus.SERVICE_UNAVAILABLE, "the server is stopping", "Ask another server.")
+                raise _stopping()
             if self.inside > self.limit:
                 what = f"{self.inside} cases are here already, as many as there may be"
                 raise _Refused(HTTPStatus.SERVICE_UNAVAILABLE, what, "Try again later.")
@@ -91,7 +91,7 @@ class Queue:
         """
         with self._turn:
             if self.closed:
-                raise _Refused(HTTPStatus.SERVICE_UNAVAILABLE, "the server is stopping", "Ask another server.")
+                raise _stopping()
             yield
 
 
@@ -104,21 +104,45 @@ class _Refused(Exception):
         self.content = {"error": {"code": status.name.lower(), "what": what, "fix": fix}}
 
 
-class Server(ThreadingHTTPServer):
-    """One model, its limits and its queue; a thread a connection, all of them finished before the server is."""
+def _stopping() -> _Refused:
+    return _Refused(HTTPStatus.SERVICE_UNAVAILABLE, "the server is stopping", "Ask another server.")
 
-    daemon_threads = False
-    block_on_close = True
+
+class Server(ThreadingHTTPServer):
+    """One model, its limits and its queue; a thread a connection."""
+
+    # Who only holds a connection open must not hold up the end; who asked something is waited for in `finish`.
+    daemon_threads = True
+    block_on_close = False
 
     def __init__(self, predictor: Predictor, host: str, port: int, limits: Limits):
         self.predictor, self.limits, self.queue = predictor, limits, Queue(limits.queue)
         self.allowed_hosts = {*LOOPBACK, host} if host in LOOPBACK else None
+        self.asking, self._quiet = 0, threading.Condition()
         super().__init__((host, port), _Handler)
 
     def stop(self) -> None:
         """Take no more cases, finish the one at hand, and let `serve_forever` return."""
         self.queue.closed = True
         threading.Thread(target=self.shutdown).start()  # it waits for the loop, which may be this very thread
+
+    @contextmanager
+    def request(self) -> Iterator[None]:
+        """Count a request while it is answered."""
+        with self._quiet:
+            self.asking += 1
+        try:
+            yield
+        finally:
+            with self._quiet:
+                self.asking -= 1
+                self._quiet.notify_all()
+
+    def finish(self) -> None:
+        """Wait until every request has its answer, and stop listening."""
+        with self._quiet:
+            self._quiet.wait_for(lambda: not self.asking)
+        self.server_close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Note a broken connection in one line; a bug keeps its traceback."""
@@ -170,7 +194,7 @@ def serve(
         server.serve_forever(poll_interval=0.1)
         tell("stopping; the case at hand is finished")
     finally:
-        server.server_close()
+        server.finish()
         for sign, handler in before.items():
             signal.signal(sign, handler)
 
@@ -236,6 +260,11 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(self._post)
 
     def _answer(self, work: Callable[[], None]) -> None:
+        with self.server.request():
+            self._try(work)
+
+    def _try(self, work: Callable[[], None]) -> None:
+        self.received = False
         try:
             self._check_host()
             work()
@@ -243,6 +272,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._swallow()
             self._send_json(refusal.status, refusal.content)
         except UserError as error:
+            self._swallow()
             failed = isinstance(error, ResourceError)
             status = HTTPStatus.INSUFFICIENT_STORAGE if failed else HTTPStatus.UNPROCESSABLE_ENTITY
             self._send_json(status, {"error": error.as_json() | {"file": None, "sentence": _sentence(error)}})
@@ -314,14 +344,15 @@ class _Handler(BaseHTTPRequestHandler):
                 piece = self.rfile.read(min(PIECE, length))
                 if not piece:
                     raise ConnectionAbortedError
+                if self.server.queue.closed:
+                    raise _stopping()
                 stream.write(piece)
                 length -= len(piece)
 
     def _swallow(self) -> None:
         """Read what was sent with a refused request, within reason: a client that still sends would miss the answer."""
-        self.close_connection = True
         said = self.headers.get("Content-Length", "")
-        if getattr(self, "received", False) or not said.isdecimal():
+        if self.received or not said.isdecimal():
             return
         left = min(int(said), 2 * self.server.limits.max_bytes)
         while left and (piece := self.rfile.read(min(PIECE, left))):
@@ -340,9 +371,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Disposition", f'attachment; filename="{name}"')
         if status == HTTPStatus.SERVICE_UNAVAILABLE:
             self.send_header("Retry-After", "10")
-        if self.close_connection or self.server.queue.closed:
-            self.close_connection = True
-            self.send_header("Connection", "close")
+        self.close_connection = True
+        self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(content)
 

@@ -20,7 +20,7 @@ from autoseg.images.files import read_volume
 from autoseg.records.errors import DataError, UsageError
 from autoseg.records.package import MANIFEST, Package
 from autoseg.workspace import Workspace
-from tests.command_line import done, environment, refused, typed
+from tests.command_line import child, done, environment, refused, typed
 from tests.conftest import WholeWay
 from tests.faults import builders
 
@@ -172,6 +172,18 @@ class TestPredicting:
         )
         assert done(*words).json() == sorted(builders.CASES[:4])
         assert not (tmp_path / "out").exists()
+
+
+def test_importing_autoseg_is_light_until_the_predictor_is_asked_for() -> None:
+    program = """
+import sys
+import autoseg
+assert "torch" not in sys.modules and "numpy" not in sys.modules
+assert autoseg.Predictor.__name__ == "Predictor"
+assert "torch" in sys.modules
+"""
+    outcome = child(program)
+    assert outcome.code == 0, outcome.err
 
 
 class TestInMemory:

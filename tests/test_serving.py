@@ -58,7 +58,7 @@ def running(predictor: Predictor, limits: serving.Limits) -> Iterator[serving.Se
     finally:
         server.stop()
         thread.join(20)
-        server.server_close()
+        server.finish()
     assert not thread.is_alive()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -94,4 +95,9 @@ def serve(
 
     predictor = Predictor.load(model, device=device, mirror=mirror, step_fraction=step)
     limits = serving.Limits(max_bytes=int(max_mb * 1e6), queue=queue)
-    serving.serve(predictor, host=host, port=port, limits=limits, tell=console.line)
+
+    def tell(text: str) -> None:
+        console.line(text)
+        sys.stdout.flush()  # who started the server waits for this line
+
+    serving.serve(predictor, host=host, port=port, limits=limits, tell=tell)

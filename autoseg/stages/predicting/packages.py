@@ -156,6 +156,11 @@ def _network(model: OpenPackage, member: PackagedMember, entry: PackagedNetwork,
         )
     if entry.file.endswith(".onnx"):
         return onnx_file.load(content, file=where)
+    tensors = weights.parse(content, file=where)
+    # Without memory first: a manifest may claim a network of any size.
+    with torch.device("meta"):
+        claimed = catalog.build(member.configuration.architecture)
+    weights.check(claimed, tensors, file=where)
     network = catalog.build(member.configuration.architecture)
-    weights.load_into(network, weights.parse(content, file=where), file=where)
+    weights.load_into(network, tensors, file=where)
     return network.to(device).eval()

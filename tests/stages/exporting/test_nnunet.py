@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,6 @@ from autoseg.records.errors import DataError
 from autoseg.records.package import Package
 from autoseg.stages import exporting
 from tests.command_line import done, refused
-from tests.faults import builders
 from tests.networks.architectures import anisotropic
 
 KINDS = {"PlainConvUNet": "n_conv_per_stage", "ResidualEncoderUNet": "n_blocks_per_stage"}
@@ -110,12 +110,15 @@ def their_names(kind: str, **changes: object) -> dict[str, torch.Tensor]:
 @pytest.mark.peer
 @pytest.mark.parametrize("dimensions", [2, 3])
 @pytest.mark.parametrize("class_name", sorted(KINDS))
-def test_logits_and_labels_are_those_of_nnunet(class_name: str, dimensions: int, tmp_path: Path) -> None:
+def test_logits_and_labels_are_those_of_nnunet(
+    class_name: str, dimensions: int, real_data: Path, tmp_path: Path
+) -> None:
     peers = os.environ.get("AUTOSEG_PEERS_PYTHON")
     if not peers:
         pytest.skip("AUTOSEG_PEERS_PYTHON does not name an interpreter that has nnunetv2")
     folder = published(tmp_path / f"nnUNetTrainer__nnUNetPlans__{dimensions}d", plans(class_name, dimensions))
-    builders.save(folder / "scan.nii.gz", builders.scan(0)[0])
+    # Its axes point to the right and the front: nnU-Net takes them as they are.
+    shutil.copy(sorted((real_data / "Task04_Hippocampus/imagesTr").glob("h*.nii.gz"))[0], folder / "scan.nii.gz")
     script = Path(__file__).with_name("peer_nnunet.py")
     places = {f"nnUNet_{name}": str(tmp_path) for name in ("raw", "preprocessed", "results")}
     end = subprocess.run([peers, script, folder, f"{dimensions}d"], timeout=280, capture_output=True, text=True,
