@@ -224,7 +224,10 @@ def predict_file(predictor: Predictor, path: Path, target: Path, *, case: str, m
         UserError: It cannot be read or predicted, or would take more than `max_bytes` once it is unpacked.
     """
     channels = predictor.plan.channels
-    header = files.read_header(path)
+    try:
+        header = files.read_header(path)
+    except UserError as error:
+        raise error.in_case(case) from None
     size = 4 * len(channels) * math.prod(header.grid.shape)
     if size > max_bytes:
         what = f"has {math.prod(header.grid.shape):,} voxels, {size / 1e6:,.0f} MB once it is unpacked"

@@ -69,7 +69,7 @@ def write(network: nn.Module, channels: int, patch_shape: Sequence[int]) -> byte
             )
             assert program is not None
             return _serialised(program)
-    except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
+    except (torch.onnx.errors.OnnxExporterError, RuntimeError, ValueError) as error:
         what = f"the network cannot be written as ONNX ({(str(error).splitlines() or [''])[0][:200]})"
         raise DataError(what, fix="Use the model file itself, which torch reads.", code="no_onnx") from None
     finally:
@@ -80,10 +80,9 @@ def _serialised(program: Any) -> bytes:
     """Return the file's bytes without what the exporter notes of this machine: paths and lines of source files."""
     model = program.model
     for graph in (model.graph, *(function.graph for function in model.functions.values())):
-        graph.doc_string, graph.metadata_props = None, {}
-        for node in graph:
-            node.doc_string = None
-            node.metadata_props.clear()
+        for item in (graph, *graph, *graph.inputs, *(value for node in graph for value in node.outputs)):
+            item.doc_string = None
+            item.metadata_props.clear()
     model.metadata_props.clear()
     target = io.BytesIO()
     program.save(target)
