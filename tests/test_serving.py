@@ -170,6 +170,7 @@ class TestRefusals:
 
         header = nibabel.Nifti1Image(np.zeros((1, 1, 1), np.uint8), np.eye(4)).header
         header.set_data_shape((1000, 1000, 1000))
+        header["vox_offset"] = 352
         head = header.binaryblock + bytes(4)
         content = gzip.compress(head + bytes(100_000))
         error = sentence(ask(server, "POST", "/predict", content), 422)

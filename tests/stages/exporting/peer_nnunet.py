@@ -51,7 +51,8 @@ def main(folder, configuration):
         )
         with torch.no_grad():
             for item in network.parameters():
-                torch.nn.init.normal_(item, std=0.15)
+                # Norms stay near their start, so that the classes compete everywhere.
+                item.copy_(0.15 * torch.randn_like(item) if item.dim() > 1 else item + 0.05 * torch.randn_like(item))
         (folder / f"fold_{fold}").mkdir()
         torch.save(checkpoint(network, configuration), folder / f"fold_{fold}" / "checkpoint_final.pth")
         network.eval()

@@ -118,7 +118,8 @@ def test_logits_and_labels_are_those_of_nnunet(
         pytest.skip("AUTOSEG_PEERS_PYTHON does not name an interpreter that has nnunetv2")
     folder = published(tmp_path / f"nnUNetTrainer__nnUNetPlans__{dimensions}d", plans(class_name, dimensions))
     # Its axes point to the right and the front: nnU-Net takes them as they are.
-    shutil.copy(sorted((real_data / "Task04_Hippocampus/imagesTr").glob("hippocampus_*.nii.gz"))[0], folder / "scan.nii.gz")
+    scans = sorted((real_data / "Task04_Hippocampus/imagesTr").glob("hippocampus_*.nii.gz"))
+    shutil.copy(scans[0], folder / "scan.nii.gz")
     script = Path(__file__).with_name("peer_nnunet.py")
     places = {f"nnUNet_{name}": str(tmp_path) for name in ("raw", "preprocessed", "results")}
     end = subprocess.run([peers, script, folder, f"{dimensions}d"], timeout=280, capture_output=True, text=True,
