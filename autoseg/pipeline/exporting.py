@@ -33,8 +33,11 @@ def export(model: Workspace | Path, request: ExportRequest, *, tell: Tell = quie
     contents = exporting.collect(
         model, request.plan, members=request.members, licence=request.licence, intended_use=request.intended_use
     )
-    with tempfile.TemporaryDirectory(dir=request.output.parent if request.output else None) as scratch:
-        file = request.output or Path(scratch) / "model.zip"
+    if request.output:
+        exporting.write_package(request.output, contents)
+        return _write_folders(request.output, request, tell, contents.package)
+    with tempfile.TemporaryDirectory(prefix=".tmp-", dir=request.container or request.onnx) as scratch:
+        file = Path(scratch) / "model.zip"
         exporting.write_package(file, contents)
         return _write_folders(file, request, tell, contents.package)
 
