@@ -7,7 +7,7 @@ import sys
 import typer
 
 from autoseg import console
-from autoseg.commands import data, planning, predicting, showing, training
+from autoseg.commands import data, deploying, planning, predicting, showing, training
 from autoseg.records.errors import INTERRUPTED, UserError
 
 app = typer.Typer(
@@ -17,7 +17,7 @@ app = typer.Typer(
     add_completion=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (data, planning, training, predicting, showing):
+for group in (data, planning, training, predicting, deploying, showing):
     app.add_typer(group.app)
 
 

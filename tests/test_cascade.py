@@ -56,6 +56,11 @@ def test_both_stages_train_select_and_predict(work: Workspace, whole_way: WholeW
     array, grid = read_volume(written)
     assert grid.difference(read_volume(scan)[1]) is None
     assert set(np.unique(array)) <= {0, 1, 5}
+    model = tmp_path / "model.zip"
+    done("export", "-d", "Knot", "--plan", "steps", "-m", "steps/fine/base_s0", "-o", model, "--root", root)
+    done("predict", "-m", model, "-i", scan, "-o", tmp_path / "elsewhere")
+    (again,) = (tmp_path / "elsewhere").glob("*.nii.gz")
+    assert np.array_equal(read_volume(again)[0], array)
 
 
 def test_the_second_stage_sees_the_first_out_of_fold(work: Workspace) -> None:

@@ -35,6 +35,9 @@ COMMANDS = (
     "explain",
     "doctor",
     "demo",
+    "export",
+    "import-model",
+    "serve",
 )
 QUICK = ("--no-mirror", "--step", 1.0)
 

@@ -19,6 +19,7 @@ STAGES = (
     "evaluating",
     "ensembling",
     "reporting",
+    "exporting",
 )
 FLOOR_1 = ("images", "networks", "compute")
 FORBIDDEN_ON_FLOOR_0 = {"torch", "SimpleITK", "pandas", "nibabel", "scipy"}
@@ -77,7 +78,7 @@ def allowed(importer: tuple[str, ...], imported: tuple[str, ...]) -> bool:
         if imported[0] != "stages" or len(imported) < 2 or len(importer) < 2:
             return imported[0] == "stages"
         return STAGES.index(imported[1]) <= STAGES.index(importer[1])
-    if importer[0] in {"pipeline", "overview", "upkeep", "demo"}:
+    if importer[0] in {"pipeline", "overview", "upkeep", "demo", "serving"}:
         return imported[0] not in {"cli", "commands", "console", "views", "words"}
     if importer[0] in {"commands", "console", "views", "words"}:
         return imported[0] != "cli"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -57,6 +58,38 @@ SecondsPerCase = Annotated[
     float | None,
     typer.Option(min=0.001, help="What the ensemble may cost for one case, as measured on the held-out cases."),
 ]
+MaybeName = Annotated[
+    str | None,
+    typer.Option("-d", "--dataset", help="Data set: a name in the workspace, or a path. Not with a model file."),
+]
+Model = Annotated[
+    list[str] | None,
+    typer.Option(
+        "-m",
+        "--model",
+        "--members",
+        help="A model file (.zip) or ONNX folder; or members to use (repeatable).",
+    ),
+]
+
+
+def model_of(dataset: str | None, root: str | None, named: list[str] | None) -> tuple[Any, tuple[str, ...]]:
+    """Return what predicts, a workspace or the path of a model file, and the names of members that were given.
+
+    Raises:
+        UsageError: Neither or both were given, or two model files.
+    """
+    from autoseg.records.errors import UsageError
+    from autoseg.records.package import MANIFEST
+
+    words = named or []
+    files = [word for word in words if word.lower().endswith(".zip") or (Path(word) / MANIFEST).is_file()]
+    members = tuple(word for word in words if word not in files)
+    if len(files) + (dataset is not None) != 1:
+        found = "both a data set and a model file" if files and dataset else f"{len(files)} model files"
+        fix = "Give -d NAME for a data set of the workspace, or -m model.zip for a model file."
+        raise UsageError(f"{found} were given, but one thing predicts", fix=fix, code="which_model")
+    return (workspace(dataset, root) if dataset is not None else Path(files[0])), members
 
 
 def workspace(dataset: str, root: str | None) -> Workspace:

@@ -8,18 +8,29 @@ from typing import Annotated
 import typer
 
 from autoseg import console, views
-from autoseg.commands.options import Device, DryRun, Json, Name, PlanName, Root, Workers, workspace
+from autoseg.commands.options import (
+    Device,
+    DryRun,
+    Json,
+    MaybeName,
+    Model,
+    PlanName,
+    Root,
+    Workers,
+    model_of,
+    workspace,
+)
 
 app = typer.Typer()
 
 
 @app.command()
 def predict(
-    dataset: Name,
     source: Annotated[Path, typer.Option("-i", "--input", help="A scan, a folder of scans, or of DICOM series.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the label maps.")],
+    dataset: MaybeName = None,
+    model: Model = None,
     plan: PlanName = "default",
-    members: Annotated[list[str] | None, typer.Option("-m", "--members", help="Use these models (repeatable).")] = None,
     mirror: Annotated[bool, typer.Option(help="Average over flipped images: up to 8 times the cost.")] = True,
     step: Annotated[float, typer.Option(min=0.1, max=1.0, help="Distance of windows, as a share of the patch.")] = 0.5,
     resume: Annotated[bool, typer.Option(help="Keep whole label maps that are there already.")] = False,
@@ -51,13 +62,14 @@ def predict(
     dry_run: DryRun = False,
     json: Json = False,
 ) -> None:
-    """Predict new scans with the chosen ensemble."""
+    """Predict new scans with the chosen ensemble of a data set, or with a model file that needs nothing else."""
     from autoseg.pipeline import predicting
     from autoseg.records.requests import PredictRequest
 
+    predictor, members = model_of(dataset, root, model)
     request = PredictRequest(
         plan=plan,
-        members=tuple(members or ()),
+        members=members,
         device=device,
         mirror=mirror,
         step_fraction=step,
@@ -68,13 +80,12 @@ def predict(
         new_uids=new_uids,
         hide_patient_id=hide_patient_id,
     )
-    work = workspace(dataset, root)
     if dry_run:
-        found = predicting.scans(work, source, plan)
+        found = predicting.scans(predictor, source, plan)
         console.as_json(found) if json else console.line(f"would predict {len(found)} scans: {', '.join(found)}")
         return
     with console.progress(silent=json) as tell:
-        written = predicting.predict(work, source, output, request, tell=tell)
+        written = predicting.predict(predictor, source, output, request, tell=tell)
     content = {case: str(file) for case, file in written.items()}
     console.as_json(content) if json else console.line(f"{len(content)} label maps in {output}")
     if refer is not None and not json:

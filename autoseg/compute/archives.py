@@ -15,17 +15,28 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, NoReturn
 
 from autoseg.records.errors import DataError, ResourceError
+from autoseg.workspace import writing
 
 CHUNK = 1 << 20
-DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, struct.error, UnicodeDecodeError)
+DAMAGED = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    EOFError,
+    struct.error,
+    UnicodeDecodeError,
+    NotImplementedError,
+)
 LONGEST_NAME = 240
+# The first moment that a zip can hold: no clock enters an archive, so that equal content gives equal bytes.
+EPOCH = (1980, 1, 1, 0, 0, 0)
 ENTRY_BYTES = 512  # of a zip's directory, a member on average: names and extra fields
 
 
@@ -112,6 +123,31 @@ def unpack(path: Path, folder: Path, *, limits: Limits | None = None) -> list[Pa
             for name in tops:
                 os.replace(staging / name, folder / name)
     return [folder / name for name in tops]
+
+
+def pack(path: Path, members: Mapping[str, bytes | Path]) -> None:
+    """Write a zip so that it is there whole or not at all; the same members in the same order give the same bytes.
+
+    Members are stored as they are: weights do not shrink, and another release of zlib would give other bytes.
+
+    Args:
+        path: The file.
+        members: Name -> content, or a file that holds it, which is copied piece by piece.
+
+    Raises:
+        ResourceError: The disk is full or the folder cannot be written; an old file stays.
+    """
+    with writing(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as target:
+        for name, content in members.items():
+            info = zipfile.ZipInfo(name, EPOCH)
+            info.create_system = 3
+            info.external_attr = (stat.S_IFREG | 0o644) << 16
+            if isinstance(content, bytes):
+                target.writestr(info, content)
+                continue
+            info.file_size = content.stat().st_size
+            with content.open("rb") as source, target.open(info, "w") as stream:
+                shutil.copyfileobj(source, stream, CHUNK)
 
 
 class _Archive:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -59,7 +59,7 @@ def read_image(
     """
     try:
         image = _read_image(images, channels, corrections, case=case, kept=kept)
-        return _cropped(image, images, channels, corrections)
+        return cropped(image, images, channels, corrections)
     except UserError as error:
         raise error.in_case(case) from None
 
@@ -115,16 +115,23 @@ def _without_specks(found: LabelMap, labels: Labels, corrections: Sequence[Corre
     return LabelMap(array=array, grid=found.grid, notes=(said,) if said else ())
 
 
-def _cropped(
-    image: Image, images: Mapping[str, Source], channels: Sequence[Channel], corrections: Sequence[Correction]
+def cropped(
+    image: Image, there: Collection[str], channels: Sequence[Channel], corrections: Sequence[Correction]
 ) -> Image:
-    """Set to 0 what lies outside a box around the body, in place: such a rim is cropped on the way to the network."""
+    """Return the image with 0 what lies outside a box around the body: such a rim is cropped on the way to the network.
+
+    Args:
+        image: As read.
+        there: Names of the channels that the scan has.
+        channels: Of the data set.
+        corrections: `crop_foreground` asks for it; without it the image comes back as it is.
+    """
     rule = next((item for item in corrections if item.kind == "crop_foreground"), None)
     if rule is None:
         return image
     from autoseg.images.foreground import MARGIN_MM, body_box
 
-    index = next(number for number, channel in enumerate(channels) if channel.name in images)
+    index = next(number for number, channel in enumerate(channels) if channel.name in there)
     margin_mm = MARGIN_MM if rule.value is None else rule.value
     box = body_box(image.array[index], image.grid, kind=channels[index].kind, margin_mm=margin_mm)
     array = np.zeros_like(image.array)
@@ -193,13 +200,31 @@ def _read_channel(
     """Return one channel as finite float32 (Z, Y, X), its grid, and what is odd about it."""
     if not isinstance(source, FileSource | SlicesSource | DicomSource):
         raise _no_image(channel)
-    path = _file(source)
     stored, header = _read_voxels(source)
+    array, said = finite_voxels(stored, channel, corrections, file=_file(source))
+    array, more = unshaded(array, header.grid, channel, corrections)
+    return array, header.grid, (*header.notes, *said, *more)
+
+
+def finite_voxels(
+    stored: np.ndarray, channel: Channel, corrections: Sequence[Correction], *, file: object
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return one channel as finite float32, and a note where voxels were filled.
+
+    Args:
+        stored: Any shape and type.
+        channel: Which one.
+        corrections: `fill_nan` says what stands for what is not finite.
+        file: Where it comes from, for the message.
+
+    Raises:
+        DataError: Voxels are not finite, and no correction takes care of them.
+    """
     with np.errstate(over="ignore", invalid="ignore"):
         array = stored.astype(np.float32, copy=False)  # what float32 cannot hold becomes inf, and is found below
     finite = np.isfinite(array)
     if finite.all():
-        return _unshaded(array, header, channel, corrections, header.notes)
+        return array, ()
     fill = _correction(corrections, "fill_nan", channel.name)
     count = int(array.size - finite.sum())
     if fill is None or (fill.value is None and not finite.any()):
@@ -207,30 +232,25 @@ def _read_channel(
         word = "NaN" if np.isnan(array[place]) else "infinite"
         raise DataError(
             f"{count:,} of {array.size:,} voxels are not finite, the first ({word}) at {place} (z, y, x)",
-            file=path,
+            file=file,
             fix="Repair the file, or import with --nan fill=min to set them to the smallest finite value.",
             code="nan_in_image",
         )
     value = array[finite].min() if fill.value is None else np.float32(fill.value)
     filled = np.where(finite, array, value).astype(np.float32, copy=False)
-    said = (*header.notes, f"{count:,} voxels that were not finite were set to {value:g}")
-    return _unshaded(filled, header, channel, corrections, said)
+    return filled, (f"{count:,} voxels that were not finite were set to {value:g}",)
 
 
-def _unshaded(
-    array: np.ndarray,
-    header: VolumeHeader,
-    channel: Channel,
-    corrections: Sequence[Correction],
-    notes: tuple[str, ...],
-) -> tuple[np.ndarray, Grid, tuple[str, ...]]:
-    """Return a channel, its grid and its notes; without its bias field where that is asked for."""
+def unshaded(
+    array: np.ndarray, grid: Grid, channel: Channel, corrections: Sequence[Correction]
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return a channel (Z, Y, X) without its bias field where the corrections ask for that, and what was done."""
     if _correction(corrections, "n4", channel.name) is None:
-        return array, header.grid, notes
+        return array, ()
     from autoseg.images.bias_field import correct_bias
 
-    corrected, said = correct_bias(array, header.grid)
-    return corrected, header.grid, (*notes, said)
+    corrected, said = correct_bias(array, grid)
+    return corrected, (said,)
 
 
 def _read_voxels(source: FileSource | SlicesSource | DicomSource) -> tuple[np.ndarray, VolumeHeader]:

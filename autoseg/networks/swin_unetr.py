@@ -75,17 +75,17 @@ class SwinBlock(nn.Module):
         """Return the shape of `x` (B, *grid, C)."""
         cut = windows.cut(x.shape[1:-1], self.window, shifted=self.shifted)
         inside = windows.partition(self.first_norm(x), cut)
-        mixed = self.attention(inside, bias=self._bias(cut, len(inside), x.device))
+        mixed = self.attention(inside, bias=self._bias(cut, x.shape[0], x.device))
         x = x + windows.merge(mixed, cut)
         return x + self.mlp(self.second_norm(x))  # type: ignore[no-any-return]
 
-    def _bias(self, cut: windows.Windows, count: int, device: torch.device) -> Tensor:
+    def _bias(self, cut: windows.Windows, samples: int, device: torch.device) -> Tensor:
         bias = self.table[windows.relative_places(cut.size, self.window, device=device)].permute(2, 0, 1)[None]
         hidden = windows.hidden_pairs(cut, device=device)
         if hidden is None:
             return bias
         bias = bias.masked_fill(hidden[:, None], -math.inf)
-        return bias.repeat(count // len(hidden), 1, 1, 1)
+        return bias.repeat(samples, 1, 1, 1)
 
 
 class Merging(nn.Module):

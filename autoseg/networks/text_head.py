@@ -97,7 +97,7 @@ class Controller(nn.Module):
         whole = F.relu(self.whole(deepest.flatten(2).mean(2)))
         each = F.relu(self.each(vectors))
         both = torch.cat(
-            (whole[:, None].expand(-1, len(each), -1), each[None].expand(len(whole), -1, -1).to(whole.dtype)), 2
+            (whole[:, None].expand(-1, len(each), -1), each[None].expand(whole.shape[0], -1, -1).to(whole.dtype)), 2
         )
         return self.write(both)  # type: ignore[no-any-return]
 
@@ -225,7 +225,7 @@ def _sizes(hidden: int) -> tuple[int, ...]:
 
 def _three_layers(voxels: Tensor, numbers: Tensor) -> Tensor:
     """Return (B, K, N) of voxels (B, E, N) and the numbers of each class' layers (B, K, numbers)."""
-    batch, classes, hidden = len(voxels), numbers.shape[1], voxels.shape[1]
+    batch, classes, hidden = voxels.shape[0], numbers.shape[1], voxels.shape[1]
     first, first_shift, second, second_shift, third, third_shift = numbers.split(_sizes(hidden), 2)
     x = torch.matmul(first.reshape(batch, classes * hidden, hidden), voxels).reshape(batch, classes, hidden, -1)
     x = F.relu(x + first_shift[..., None])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load as load_bytes
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -70,8 +71,33 @@ def load(path: Path, *, finite: bool = True) -> tuple[dict[str, Tensor], dict[st
             code="damaged_weights",
         ) from None
     if finite:
-        _check_finite(tensors, path)
+        check_finite(tensors, path)
     return tensors, metadata
+
+
+def parse(content: bytes, *, file: object, finite: bool = True) -> dict[str, Tensor]:
+    """Return the tensors of a model file that is in memory already.
+
+    Args:
+        content: The file.
+        file: Where it comes from, for the message.
+        finite: As in `load`.
+
+    Raises:
+        DataError: It is damaged, or holds a number that is not finite.
+    """
+    try:
+        tensors: dict[str, Tensor] = load_bytes(content)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise DataError(
+            f"the model file is damaged ({_first_line(error)})",
+            file=file,
+            fix="Copy it again from where it came, or train the model again.",
+            code="damaged_weights",
+        ) from None
+    if finite:
+        check_finite(tensors, file)
+    return tensors
 
 
 def load_into(network: nn.Module, tensors: Mapping[str, Tensor], *, file: object) -> None:
@@ -84,6 +110,16 @@ def load_into(network: nn.Module, tensors: Mapping[str, Tensor], *, file: object
 
     Raises:
         DataError: Names or shapes differ; missing, unexpected and mismatching tensors are named in one line.
+    """
+    check(network, tensors, file=file)
+    network.load_state_dict(dict(tensors))
+
+
+def check(network: nn.Module, tensors: Mapping[str, Tensor], *, file: object) -> None:
+    """Raise unless tensors have the names and shapes of the network's.
+
+    Raises:
+        DataError: As `load_into`.
     """
     own = network.state_dict()
     missing = [name for name in own if name not in tensors]
@@ -102,10 +138,14 @@ def load_into(network: nn.Module, tensors: Mapping[str, Tensor], *, file: object
             fix="Use the plan that the model was trained with.",
             code="weights_mismatch",
         )
-    network.load_state_dict(dict(tensors))
 
 
-def _check_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
+def check_finite(tensors: Mapping[str, Tensor], path: object) -> None:
+    """Raise unless every number is finite.
+
+    Raises:
+        DataError: One is not; the tensor and the count are named.
+    """
     for name, tensor in tensors.items():
         if tensor.is_floating_point():
             bad = int((~torch.isfinite(tensor)).sum())

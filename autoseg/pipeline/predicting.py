@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from autoseg import __version__
 from autoseg.compute import devices
 from autoseg.images import files
 from autoseg.images.cases import read_image
 from autoseg.pipeline import Tell, quiet
-from autoseg.records.dataset import Case, Dataset
+from autoseg.records.dataset import Case, Channel, Dataset
 from autoseg.records.errors import CasesFailed, DataError, UserError
 from autoseg.records.labels import Labels
 from autoseg.records.metrics import Scoring
@@ -22,72 +21,108 @@ from autoseg.records.volumes import LabelMap, Prediction
 from autoseg.stages import ensembling, evaluating, predicting
 from autoseg.stages.evaluating.truths import usual_tolerances
 from autoseg.stages.importing.scans import find_scans
-from autoseg.stages.predicting import outputs
+from autoseg.stages.predicting import outputs, packages
 from autoseg.workspace import Workspace, check_writable, read_record, write_record
 
 USUAL_EVALUATION = EvaluateRequest()
 
 
 def predict(
-    work: Workspace, source: Path, output: Path, request: PredictRequest, *, tell: Tell = quiet
+    model: Workspace | Path, source: Path, output: Path, request: PredictRequest, *, tell: Tell = quiet
 ) -> dict[str, Path]:
     """Predict every scan in a folder (or one file) and return case -> its label map file, or the folder of its files.
+
+    Args:
+        model: The workspace of a data set, or a model file.
+        source: A scan, or a folder of scans.
+        output: Folder for the label maps.
+        request: Which members, and how.
+        tell: Told how far the work is.
 
     Raises:
         CasesFailed: Some scans could not be predicted; the others were written.
     """
-    plan = work.plan(request.plan)
     outputs.check_format(request.format)
-    scans = find_scans(source, plan.channels)
-    choice = None if request.members else work.choice(plan.name)
+    channels = _channels(model, request.plan)
+    scans = find_scans(source, channels)
+    choice = _choice(model, request)  # known to be there before a folder is made
     check_writable(output)
-    shares = dict(zip(choice.members, choice.weights, strict=True)) if choice else dict.fromkeys(request.members, 1.0)
-    device = str(devices.torch_device(devices.find(request.device)))
-    members, stages = predicting.load_ensemble(work, plan, shares, device=device)
-    options = options_for(_folder_of(work, members[0]), request)
+    predictor = load(model, request)
+    temperature = _temperature(choice) if request.uncertainty else None
+    registrations = model.registrations / "scans" if isinstance(model, Workspace) else None
     written: dict[str, Path] = {}
     failures: dict[str, UserError] = {}
     for number, scan in enumerate(scans):
         tell(f"predict {scan.id}", number / len(scans), None)
         form, stem = outputs.choose(request.format, scan), output / scan.id
-        kept = _kept(form, scan, plan.labels, stem) if request.resume else []
+        kept = _kept(form, scan, predictor.labels, stem) if request.resume else []
         if kept:
             written[scan.id] = _place(kept)
             continue
         try:
             form.require(scan, request.new_uids)
-            prediction = predicting.predict_scan(
-                read_image(
-                    scan.images, plan.channels, plan.corrections, case=scan.id, kept=work.registrations / "scans"
-                ),
-                members,
-                case=scan.id,
-                labels=plan.labels,
-                postprocessing=choice.postprocessing if choice else (),
-                first_stages=stages,
-                options=options,
-                temperature=_temperature(choice) if request.uncertainty else None,
-            )
-            segmentation = _segmentation(scan, prediction, plan, origin(plan, members), request)
+            image = read_image(scan.images, channels, predictor.plan.corrections, case=scan.id, kept=registrations)
+            prediction = predictor.predict_image(image, case=scan.id, temperature=temperature)
+            segmentation = _segmentation(scan, prediction, predictor, request)
         except UserError as error:
             failures[scan.id] = error.in_case(scan.id)
             continue
         try:
             # The label map comes last: where it lies, `--resume` takes the case for done.
-            _write_doubt(output / "uncertainty", prediction, choice, plan)
+            _write_doubt(output / "uncertainty", prediction, choice, predictor.plan)
             written[scan.id] = _place(form.write(segmentation, stem))
         except DataError as error:  # the format cannot hold it; a full disk ends the run
             failures[scan.id] = error.in_case(scan.id)
     if request.label_file:
-        outputs.write_label_file(output, plan.labels)
+        outputs.write_label_file(output, predictor.labels)
     if failures:
         raise CasesFailed(f"{len(failures)} of {len(scans)} scans could not be predicted", failures)
     return written
 
 
-def scans(work: Workspace, source: Path, plan_name: str) -> list[str]:
+def _choice(model: Workspace | Path, request: PredictRequest) -> EnsembleChoice | None:
+    return None if isinstance(model, Path) or request.members else model.choice(request.plan)
+
+
+def load(model: Workspace | Path, request: PredictRequest) -> predicting.Predictor:
+    """Return the models of a workspace or of a model file, ready to predict.
+
+    Raises:
+        UsageError: Nothing was trained or chosen yet, or a member is unknown.
+        DataError: Weights are damaged, or not those that were trained.
+    """
+    if isinstance(model, Path):
+        return predicting.Predictor.load(
+            model,
+            device=request.device,
+            mirror=request.mirror,
+            step_fraction=request.step_fraction,
+            members=request.members,
+        )
+    plan = model.plan(request.plan)
+    choice = None if request.members else model.choice(plan.name)
+    shares = dict(zip(choice.members, choice.weights, strict=True)) if choice else dict.fromkeys(request.members, 1.0)
+    device = str(devices.torch_device(devices.find(request.device)))
+    members, stages = predicting.load_ensemble(model, plan, shares, device=device)
+    return predicting.Predictor(
+        plan=plan,
+        members=tuple(members),
+        first_stages=stages,
+        postprocessing=choice.postprocessing if choice else (),
+        options=options_for(_folder_of(model, members[0]), request),
+        digest=members[0].digest,
+    )
+
+
+def scans(model: Workspace | Path, source: Path, plan_name: str) -> list[str]:
     """Return the ids of the scans that a prediction would find."""
-    return [scan.id for scan in find_scans(source, work.plan(plan_name).channels)]
+    return [scan.id for scan in find_scans(source, _channels(model, plan_name))]
+
+
+def _channels(model: Workspace | Path, plan_name: str) -> tuple[Channel, ...]:
+    if isinstance(model, Workspace):
+        return model.plan(plan_name).channels
+    return packages.opened(model).package.plan.channels
 
 
 def evaluate(
@@ -131,14 +166,8 @@ def evaluate(
 def options_for(folder: Path, request: PredictRequest) -> predicting.Options:
     """Return how to predict: as the model was trained, unless this device is slow or unable in that precision."""
     trained = read_record(folder / "run.json", RunRecord).precision
-    profile = devices.find(request.device)
-    devices.set_threads(profile.threads)
-    able = {"float32": True, "bfloat16": profile.fast_bfloat16, "float16": profile.kind == "cuda"}
-    return predicting.Options(
-        device=str(devices.torch_device(profile)),
-        precision=trained if able[trained] else "float32",
-        mirror=request.mirror,
-        step_fraction=request.step_fraction,
+    return predicting.options_for(
+        trained, device=request.device, mirror=request.mirror, step_fraction=request.step_fraction
     )
 
 
@@ -184,15 +213,15 @@ def _folder_of(work: Workspace, member: predicting.Member) -> Path:
 
 
 def _segmentation(
-    scan: Case, prediction: Prediction, plan: Plan, about: str, request: PredictRequest
+    scan: Case, prediction: Prediction, predictor: predicting.Predictor, request: PredictRequest
 ) -> outputs.Segmentation:
-    values = predicting.written_values(prediction.labels.array, plan.labels)
+    values = predicting.written_values(prediction.labels.array, predictor.labels)
     volume = LabelMap(values, prediction.labels.grid)
     return outputs.Segmentation(
         scan,
         volume,
-        plan.labels,
-        about,
+        predictor.labels,
+        predictor.description,
         prediction.regions,
         new_uids=request.new_uids,
         hide_patient_id=request.hide_patient_id,
@@ -212,7 +241,6 @@ def _place(written: Sequence[Path]) -> Path:
     return written[0] if len(written) == 1 else written[0].parent
 
 
-def origin(plan: Plan, members: Sequence[predicting.Member] = ()) -> str:
-    """Return what an output says of where it came from."""
-    model = f" model {members[0].digest[:16]}" if members else ""
-    return f"autoseg {__version__} plan {plan.digest()}{model}"
+def origin(plan: Plan) -> str:
+    """Return what an output of no one model says of where it came from."""
+    return predicting.describe(plan)

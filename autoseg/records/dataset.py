@@ -185,6 +185,8 @@ class Correction(Record):
             `n4` (the smooth shading of an MR channel is divided out), `drop_specks` (pieces of labels smaller than
             `value` mm3 are painted over), `crop_foreground` (what lies outside a box around the body, with a margin
             of `value` mm, becomes 0 and so is cropped; predictions come back on the whole scan).
+            `keep_axes` (array axes stay as they are stored, wherever they point: only for models that were trained so
+            elsewhere).
         channel: The channel it concerns, or None for all.
         value: See `kind`.
         because: The reason, for people.
@@ -200,6 +202,7 @@ class Correction(Record):
         "n4",
         "drop_specks",
         "crop_foreground",
+        "keep_axes",
     ]
     channel: str | None = None
     value: float | None = None

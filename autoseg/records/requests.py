@@ -114,3 +114,22 @@ class FrocRequest:
     model: str | None = None
     structures: tuple[str, ...] = ()
     most_false_positives: float = math.inf
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """What a user may say about an export: which models, and the places to write; None leaves one out.
+
+    Attributes:
+        output: The model file.
+        onnx: Folder for ONNX networks.
+        container: Folder to build a container from.
+    """
+
+    plan: str = "default"
+    members: tuple[str, ...] = ()
+    output: Path | None = None
+    onnx: Path | None = None
+    container: Path | None = None
+    licence: str = ""
+    intended_use: str = ""

@@ -5,14 +5,21 @@ from autoseg.stages.predicting.fields import Member, Options, predict_fields
 from autoseg.stages.predicting.held_out import predict_held_out, stored_field
 from autoseg.stages.predicting.loading import load_ensemble, load_member
 from autoseg.stages.predicting.new_scans import predict_scan, written_values
+from autoseg.stages.predicting.packages import is_package
+from autoseg.stages.predicting.predictor import Predictor, Segmentation, describe, options_for
 
 __all__ = [
     "Member",
     "Options",
+    "Predictor",
+    "Segmentation",
+    "describe",
     "fold_folder",
     "held_out_scans",
+    "is_package",
     "load_ensemble",
     "load_member",
+    "options_for",
     "predict_fields",
     "predict_held_out",
     "predict_scan",

@@ -1,0 +1,284 @@
+"""A model that was loaded once and predicts one scan after the other: from files, from memory, over HTTP."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from autoseg import __version__
+from autoseg.compute import devices
+from autoseg.images.cases import cropped, finite_voxels, unshaded
+from autoseg.images.header import as_matrix, check_grid, nearest_rotation
+from autoseg.records.errors import DataError, UsageError
+from autoseg.records.geometry import IDENTITY, Grid, Triple
+from autoseg.records.labels import Labels
+from autoseg.records.package import Package
+from autoseg.records.plan import Plan
+from autoseg.records.results import PostprocessingStep
+from autoseg.records.volumes import Image, LabelMap, Prediction
+from autoseg.stages.predicting import packages
+from autoseg.stages.predicting.fields import Member, Options
+from autoseg.stages.predicting.new_scans import predict_scan, written_values
+
+RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """What a model says of an array.
+
+    Attributes:
+        labels: (Z, Y, X), the values of the label maps that the model was trained with; 0 is background.
+        names: Value -> name of the structure.
+        probabilities: float32, (K, Z, Y, X), or None when nobody asked.
+        channels: What each of the K channels stands for: `background` and the structures, or the regions.
+        seconds: Wall time.
+        model: Digest of the model.
+    """
+
+    labels: np.ndarray
+    names: dict[int, str]
+    probabilities: np.ndarray | None
+    channels: tuple[str, ...]
+    seconds: float
+    model: str
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A loaded model. Threads may share it: one case is computed at a time, so that memory stays that of one case.
+
+    Attributes:
+        plan: Channels, labels and corrections.
+        members: Who predicts.
+        first_stages: Configuration name -> member, for cascades.
+        postprocessing: Cleaning steps, in order.
+        options: How to predict.
+        digest: Stands for the model in every output.
+        package: The manifest, where the model came as a file.
+    """
+
+    plan: Plan
+    members: tuple[Member, ...]
+    first_stages: Mapping[str, Member] = field(default_factory=dict)
+    postprocessing: tuple[PostprocessingStep, ...] = ()
+    options: Options = field(default_factory=Options)
+    digest: str = ""
+    package: Package | None = None
+    _one_at_a_time: Any = field(default_factory=threading.Lock, repr=False, compare=False)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        device: str | None = None,
+        mirror: bool = True,
+        step_fraction: float = 0.5,
+        members: Sequence[str] = (),
+    ) -> Predictor:
+        """Load a model file that `autoseg export` wrote; nothing else is needed, and nothing is written.
+
+        Args:
+            path: `model.zip`, or the folder of an ONNX export.
+            device: `cuda`, `mps` or `cpu`; None takes the fastest there is. ONNX networks always use the CPU.
+            mirror: Whether flipped images are averaged in, where the model was trained for it.
+            step_fraction: Distance of two windows as a fraction of the patch.
+            members: Names of the members to use, equally weighted; none takes all, as they were chosen.
+
+        Raises:
+            DataError: It is no whole model file; see `autoseg.stages.predicting.packages`.
+            UsageError: There is no such device or member.
+        """
+        model = packages.opened(Path(path))
+        first = model.package.networks()[0]
+        options = options_for(first.precision, device=device, mirror=mirror, step_fraction=step_fraction)
+        loaded, stages = packages.load_members(model, names=members, device=options.device)
+        return cls(
+            plan=model.package.plan,
+            members=tuple(loaded),
+            first_stages=stages,
+            postprocessing=() if members else model.package.postprocessing,
+            options=options,
+            digest=model.digest,
+            package=model.package,
+        )
+
+    @property
+    def labels(self) -> Labels:
+        """What is segmented."""
+        return self.plan.labels
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the channels that an array must have, in this order."""
+        return tuple(channel.name for channel in self.plan.channels)
+
+    @property
+    def names(self) -> dict[int, str]:
+        """Value in a label map -> name of the structure."""
+        return {item.original: item.name for item in self.labels.structures}
+
+    @property
+    def description(self) -> str:
+        """What an output says of where it came from."""
+        return describe(self.plan, self.digest)
+
+    def predict(
+        self,
+        array: Any,
+        spacing_mm: Sequence[float] | None = None,
+        *,
+        direction: Sequence[Sequence[float]] | None = None,
+        affine: Any = None,
+        probabilities: bool = False,
+        case: str = "array",
+    ) -> Segmentation:
+        """Return what the model says of a scan in memory; the disk is not touched.
+
+        Args:
+            array: (C, Z, Y, X) with the channels in the order of `channels`, or (Z, Y, X) where there is one; as the
+                scanner gave it (Hounsfield units, no normalisation). A slice has Z = 1.
+            spacing_mm: Distance of voxels along (z, y, x), in mm. Not needed beside `affine`.
+            direction: 3x3, columns the directions of the x, y and z axes in the patient (LPS, as ITK has it); without
+                it or `affine` x runs to the left, y to the back, z to the head of the patient.
+            affine: 4x4 of nibabel instead: from voxel (x, y, z) to the patient (RAS), in mm. The array is then
+                `image.get_fdata().T`.
+            probabilities: Also return probabilities (needs their full size in memory).
+            case: For messages.
+
+        Raises:
+            UsageError: Neither spacing nor affine was given, or both.
+            DataError: The array has other axes or channels, holds numbers that are not finite (unless the model fills
+                them), or an impossible geometry.
+        """
+        prediction = self.predict_image(
+            self._image(array, spacing_mm, direction, affine, case), case=case, probabilities=probabilities
+        )
+        named = tuple(region.name for region in self.labels.regions)
+        return Segmentation(
+            labels=written_values(prediction.labels.array, self.labels),
+            names=self.names,
+            probabilities=prediction.probabilities,
+            channels=named or ("background", *(item.name for item in self.labels.structures)),
+            seconds=prediction.seconds,
+            model=self.digest,
+        )
+
+    def predict_image(
+        self, image: Image, *, case: str, probabilities: bool = False, temperature: float | None = None
+    ) -> Prediction:
+        """Return what the model says of a corrected scan, inside values on the scan's own grid.
+
+        Args:
+            image: As `read_image` gives it.
+            case: For messages.
+            probabilities: Also return probabilities (needs their full size in memory).
+            temperature: Also return the doubt, with logits divided by it; None: no doubt.
+
+        Raises:
+            UserError: A network gave values that are not finite, or the scan does not fit the model.
+        """
+        keeps_axes = any(item.kind == "keep_axes" for item in self.plan.corrections)
+        seen = _along_axes(image) if keeps_axes else image
+        with self._one_at_a_time:
+            prediction = predict_scan(
+                seen,
+                self.members,
+                case=case,
+                labels=self.labels,
+                postprocessing=self.postprocessing,
+                first_stages=self.first_stages,
+                options=self.options,
+                probabilities=probabilities,
+                temperature=temperature,
+            )
+        return replace(prediction, labels=LabelMap(prediction.labels.array, image.grid))
+
+    def _image(
+        self,
+        array: Any,
+        spacing_mm: Sequence[float] | None,
+        direction: Sequence[Sequence[float]] | None,
+        affine: Any,
+        case: str,
+    ) -> Image:
+        voxels = np.asarray(array)
+        voxels = voxels[None] if voxels.ndim == 3 and len(self.channels) == 1 else voxels
+        if voxels.ndim != 4 or voxels.shape[0] != len(self.channels) or 0 in voxels.shape:
+            raise DataError(
+                f"the array has the shape {np.shape(array)} instead of (C, Z, Y, X) with C = {len(self.channels)}: "
+                f"{', '.join(self.channels)}",
+                case=case,
+                fix="Give one channel each, in this order; a slice has Z = 1.",
+                code="wrong_shape",
+            )
+        grid = _grid(voxels.shape[1:], spacing_mm, direction, affine, case)
+        corrected = []
+        for index, channel in enumerate(self.plan.channels):
+            filled, _ = finite_voxels(voxels[index], channel, self.plan.corrections, file=None)
+            corrected.append(unshaded(filled, grid, channel, self.plan.corrections)[0])
+        return cropped(Image(np.stack(corrected), grid), self.channels, self.plan.channels, self.plan.corrections)
+
+
+def options_for(
+    precision: str, *, device: str | None = None, mirror: bool = True, step_fraction: float = 0.5
+) -> Options:
+    """Return how to predict on a device: in the precision of the training, unless it is slow or unknown there.
+
+    Raises:
+        UsageError: There is no such device.
+    """
+    profile = devices.find(device)
+    devices.set_threads(profile.threads)
+    able = {"float32": True, "bfloat16": profile.fast_bfloat16, "float16": profile.kind == "cuda"}
+    return Options(
+        device=str(devices.torch_device(profile)),
+        precision=precision if able[precision] else "float32",
+        mirror=mirror,
+        step_fraction=step_fraction,
+    )
+
+
+def describe(plan: Plan, digest: str = "") -> str:
+    """Return what an output says of where it came from, within the 79 letters of a NIfTI header."""
+    return f"autoseg {__version__} plan {plan.digest()}" + (f" model {digest[:16]}" if digest else "")
+
+
+def _along_axes(image: Image) -> Image:
+    """Return the image as if its axes were the patient's: for a model that never looked where they point."""
+    grid = image.grid.model_copy(update={"direction": IDENTITY, "origin_mm": (0.0, 0.0, 0.0)})
+    return Image(image.array, grid, image.valid, image.notes)
+
+
+def _grid(
+    shape: Sequence[int],
+    spacing_mm: Sequence[float] | None,
+    direction: Sequence[Sequence[float]] | None,
+    affine: Any,
+    case: str,
+) -> Grid:
+    if (spacing_mm is None) == (affine is None) or (affine is not None and direction is not None):
+        fix = "Give spacing_mm=(z, y, x), and direction where you know it; or affine alone."
+        raise UsageError("the array needs either its spacing or its affine", case=case, fix=fix, code="no_spacing")
+    rows: Any = IDENTITY if direction is None else direction
+    origin: Triple = (0.0, 0.0, 0.0)
+    if affine is not None:
+        matrix = RAS_TO_LPS @ np.asarray(affine, dtype=float).reshape(4, 4)
+        lengths = np.linalg.norm(matrix[:3, :3], axis=0)
+        spacing_mm, rows = lengths[::-1].tolist(), matrix[:3, :3] / np.where(lengths > 0, lengths, 1.0)
+        origin = tuple(matrix[:3, 3].tolist())
+    spacing = tuple(float(size) for size in spacing_mm or ())
+    rotation, _ = nearest_rotation(np.asarray(rows, dtype=float).reshape(3, 3), file=Path(case))
+    if len(spacing) != 3:
+        fix = "Give (z, y, x); a slice has any thickness, such as 1."
+        raise UsageError(f"the spacing has {len(spacing)} numbers", case=case, fix=fix, code="no_spacing")
+    grid = Grid(
+        shape=tuple(int(size) for size in shape), spacing_mm=spacing, origin_mm=origin, direction=as_matrix(rotation)
+    )
+    return check_grid(grid, file=Path(case))
