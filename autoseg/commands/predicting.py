@@ -23,6 +23,10 @@ def predict(
     mirror: Annotated[bool, typer.Option(help="Average over flipped images: up to 8 times the cost.")] = True,
     step: Annotated[float, typer.Option(min=0.1, max=1.0, help="Distance of windows, as a share of the patch.")] = 0.5,
     resume: Annotated[bool, typer.Option(help="Keep whole label maps that are there already.")] = False,
+    memory_gb: Annotated[
+        float | None,
+        typer.Option(min=0.01, help="For a scan's logits; tiles shrink to fit. [default: half of free memory]"),
+    ] = None,
     device: Device = None,
     root: Root = None,
     dry_run: DryRun = False,
@@ -32,7 +36,7 @@ def predict(
     from autoseg.pipeline import predicting
     from autoseg.records.requests import PredictRequest
 
-    request = PredictRequest(plan, tuple(members or ()), device, mirror, step, resume)
+    request = PredictRequest(plan, tuple(members or ()), device, mirror, step, resume, memory_gb=memory_gb)
     work = workspace(dataset, root)
     if dry_run:
         found = predicting.scans(work, source, plan)

@@ -94,6 +94,7 @@ def options_for(folder: Path, request: PredictRequest) -> predicting.Options:
         precision=trained if able[trained] else "float32",
         mirror=request.mirror,
         step_fraction=request.step_fraction,
+        memory_gb=request.memory_gb,
     )
 
 

@@ -40,3 +40,4 @@ class PredictRequest:
     mirror: bool = True
     step_fraction: float = 0.5
     resume: bool = False
+    memory_gb: float | None = None

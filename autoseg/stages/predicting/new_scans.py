@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,7 +13,10 @@ from autoseg.images import postprocess, regrid
 from autoseg.records.labels import Labels
 from autoseg.records.results import PostprocessingStep
 from autoseg.records.volumes import Image, LabelMap, Prediction
-from autoseg.stages.predicting.fields import Member, Options, predict_fields
+from autoseg.stages.predicting import streaming
+from autoseg.stages.predicting.fields import Member, Options, open_fields
+
+log = logging.getLogger(__name__)
 
 
 def predict_scan(
@@ -44,9 +48,7 @@ def predict_scan(
     options = options or Options()
     started = time.perf_counter()
     previous = _first_stages(image, members, first_stages or {}, case, labels, options)
-    fields = predict_fields(image, members, case=case, options=options, previous=previous)
-    array = regrid.home(fields, output=labels.output, region_values=labels.region_values)
-    kept = regrid.home_probabilities(fields, output=labels.output) if probabilities else None
+    array, kept = _labels(image, members, case, labels, options, previous=previous, probabilities=probabilities)
     if postprocessing:
         array = postprocess.apply(array, postprocessing, labels, image.grid.spacing_mm)
     seconds = time.perf_counter() - started
@@ -65,10 +67,42 @@ def _first_stages(
     needed = {member.configuration.previous.configuration for member in members if member.configuration.previous}
     previous: dict[str, LabelMap] = {}
     for stage in sorted(needed & set(first_stages)):
-        fields = predict_fields(image, [replace(first_stages[stage], weight=1.0)], case=case, options=options)
-        array = regrid.home(fields, output=labels.output, region_values=labels.region_values)
+        array, _ = _labels(image, [replace(first_stages[stage], weight=1.0)], case, labels, options)
         previous[stage] = LabelMap(array, image.grid)
     return previous
+
+
+def _labels(
+    image: Image,
+    members: Sequence[Member],
+    case: str,
+    labels: Labels,
+    options: Options,
+    *,
+    previous: Mapping[str, LabelMap] | None = None,
+    probabilities: bool = False,
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return labels and, where asked for, probabilities on the scan's grid, from one pass over the windows."""
+
+    def compute(device: str, memory_bytes: float) -> tuple[np.ndarray, np.ndarray | None]:
+        there = replace(options, device=device)
+        fields = open_fields(image, members, case=case, options=there, previous=previous)
+        tiles = regrid.tile_count(fields, memory_bytes)
+        if tiles > 1:
+            held = regrid.bytes_held(fields, memory_bytes) / 2**30
+            log.info("%s: computed in %d tiles, so that its logits take %.1f GB at once", case, tiles, held)
+        kept, keep = regrid.probabilities_to_keep(fields, output=labels.output) if probabilities else (None, None)
+        array = regrid.home(
+            fields,
+            output=labels.output,
+            region_values=labels.region_values,
+            memory_bytes=memory_bytes,
+            keep=keep,
+        )
+        return array, kept
+
+    memory = streaming.free_bytes(options.device) if options.memory_gb is None else options.memory_gb * 2**30
+    return streaming.within_memory(compute, options.device, memory, case=case)
 
 
 def written_values(array: np.ndarray, labels: Labels) -> np.ndarray:
