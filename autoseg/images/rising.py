@@ -52,22 +52,41 @@ def probabilities(block: Tensor, along: Sequence[Taps], output: Literal["softmax
     result = torch.empty((len(block), *shape), device=block.device)
     for value, layer in enumerate(block):
         result[value] = climb(layer, along)
+    if block.device.type == "cpu":
+        return _to_probabilities(result.numpy(), output)
     if output == "sigmoid":
         return result.sigmoid_().cpu().numpy()
-    result -= result.amax(0)
-    result.exp_()
-    # Added up class by class: the order, and so the last bit, does not depend on the size of the slab.
-    total = result[0].clone()
-    for layer in result[1:]:
-        total += layer
-    result /= total
-    return result.cpu().numpy()
+    return torch.softmax(result, 0).cpu().numpy()
+
+
+def _to_probabilities(logits: np.ndarray, output: str) -> np.ndarray:
+    """Turn logits (K, z, y, x) into probabilities in place and return them.
+
+    By NumPy, whose functions give a number whatever lies beside it; torch's differ in the last bit at the end of an
+    array, so that the result would depend on the size of the slab.
+    """
+    if output == "softmax":
+        logits -= logits.max(axis=0)
+        np.exp(logits, out=logits)
+        # Added up class by class: the order, and so the last bit, does not depend on the size of the slab.
+        total = logits[0].copy()
+        for layer in logits[1:]:
+            total += layer
+        logits /= total
+        return logits
+    # tanh does not overflow where exp(-x) would.
+    logits *= np.float32(0.5)
+    np.tanh(logits, out=logits)
+    logits += np.float32(1)
+    logits *= np.float32(0.5)
+    return logits
 
 
 def climb(layer: Tensor, along: Sequence[Taps]) -> Tensor:
     """Return one class, (z, y, x), at the scan's resolution; voxels that fall on old voxels are exact copies."""
-    # The innermost axis first: gathering along it is the dear step, and there is least of it now.
-    for axis in sorted(range(3), key=lambda axis: (along[axis][0].size > layer.shape[axis], -axis)):
+    # The innermost axis first: gathering along it is the dear step, and there is least of it now. The order never
+    # depends on the slab, or the last bit would.
+    for axis in (2, 1, 0):
         layer = _interpolate(layer, axis, along[axis])
     return layer
 

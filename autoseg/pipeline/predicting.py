@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,14 +12,19 @@ from autoseg.compute import devices
 from autoseg.images import files
 from autoseg.images.cases import read_image
 from autoseg.pipeline import Tell, quiet
+from autoseg.pipeline.overlapping import overlapped
+from autoseg.records.dataset import Case
 from autoseg.records.errors import CasesFailed, UserError
 from autoseg.records.labels import Labels
 from autoseg.records.plan import Plan
 from autoseg.records.requests import PredictRequest
 from autoseg.records.results import Evaluation, RunRecord
+from autoseg.records.volumes import Image, Prediction
 from autoseg.stages import evaluating, predicting
 from autoseg.stages.importing.scans import find_scans
 from autoseg.workspace import Workspace, check_writable, read_record
+
+log = logging.getLogger(__name__)
 
 
 def predict(
@@ -36,33 +43,46 @@ def predict(
     device = str(devices.torch_device(devices.find(request.device)))
     members, stages = predicting.load_ensemble(work, plan, shares, device=device)
     options = options_for(_folder_of(work, members[0]), request)
-    written: dict[str, Path] = {}
+    written = {scan.id: _target(output, scan) for scan in scans if request.resume and _readable(_target(output, scan))}
     failures: dict[str, UserError] = {}
-    for number, scan in enumerate(scans):
-        tell(f"predict {scan.id}", number / len(scans), None)
-        file = output / f"{scan.id}.nii.gz"
-        if request.resume and _readable(file):
-            written[scan.id] = file
-            continue
-        try:
-            prediction = predicting.predict_scan(
-                read_image(scan.images, plan.channels, plan.corrections, case=scan.id),
-                members,
-                case=scan.id,
-                labels=plan.labels,
-                postprocessing=choice.postprocessing if choice else (),
-                first_stages=stages,
-                options=options,
-            )
-        except UserError as error:
-            failures[scan.id] = error.in_case(scan.id)
-            continue
+    wanted = [scan for scan in scans if scan.id not in written]
+    started = time.perf_counter()
+
+    def compute(scan: Case, image: Image) -> Prediction:
+        done = len(written) + len(failures)
+        tell(f"predict {scan.id}", done / len(scans), None)
+        return predicting.predict_scan(
+            image,
+            members,
+            case=scan.id,
+            labels=plan.labels,
+            postprocessing=choice.postprocessing if choice else (),
+            first_stages=stages,
+            options=options,
+        )
+
+    def read(scan: Case) -> Image:
+        return read_image(scan.images, plan.channels, plan.corrections, case=scan.id)
+
+    def write(scan: Case, prediction: Prediction) -> Path:
         values = predicting.written_values(prediction.labels.array, plan.labels)
-        files.write_volume(file, values, prediction.labels.grid, description=origin(plan, members))
-        written[scan.id] = file
+        files.write_volume(_target(output, scan), values, prediction.labels.grid, description=origin(plan, members))
+        return _target(output, scan)
+
+    for scan, outcome in overlapped(wanted, read, compute, write):
+        if isinstance(outcome, UserError):
+            failures[scan.id] = outcome.in_case(scan.id)
+        else:
+            written[scan.id] = outcome
+    if wanted:
+        log.info("%.1f seconds a scan", (time.perf_counter() - started) / len(wanted))
     if failures:
         raise CasesFailed(f"{len(failures)} of {len(scans)} scans could not be predicted", failures)
     return written
+
+
+def _target(output: Path, scan: Case) -> Path:
+    return output / f"{scan.id}.nii.gz"
 
 
 def scans(work: Workspace, source: Path, plan_name: str) -> list[str]:
