@@ -39,6 +39,7 @@ logits, spacing = np.load(sys.argv[1]), json.loads(sys.argv[2])
 shape = tuple(2 * size for size in logits.shape[1:])
 configuration = {
     "spacing": [2 * size for size in spacing],
+    "architecture": {"network_class_name": "any", "arch_kwargs": {}, "_kw_requires_import": []},
     "resampling_fn_probabilities": "resample_data_or_seg_to_shape",
     "resampling_fn_probabilities_kwargs": {"is_seg": False, "order": 1, "order_z": 0, "force_separate_z": None},
 }
