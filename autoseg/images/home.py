@@ -31,7 +31,8 @@ Output = Literal["softmax", "sigmoid"]
 Part = tuple[slice, ...]
 Keep = Callable[[tuple[slice, slice, slice], np.ndarray], None]
 
-SLAB_BYTES = 64 * 2**20
+# Slabs that fit the cache: 62 classes to 11 million voxels took 4.7 s in slabs of 64 MB, 2.9 of 16, 5.7 of 2.
+SLAB_BYTES = 16 * 2**20
 # A tile narrower than this computes every window many times over.
 SMALLEST_TILE = 16
 
