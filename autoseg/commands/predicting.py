@@ -57,6 +57,10 @@ def predict(
         float | None,
         typer.Option(min=0.0, max=1.0, help="Name the scans that a person must look at: Dice may be below this."),
     ] = None,
+    memory_gb: Annotated[
+        float | None,
+        typer.Option(min=0.01, help="For a scan's logits; tiles shrink to fit. [default: half of free memory]"),
+    ] = None,
     device: Device = None,
     root: Root = None,
     dry_run: DryRun = False,
@@ -79,6 +83,7 @@ def predict(
         label_file=label_file,
         new_uids=new_uids,
         hide_patient_id=hide_patient_id,
+        memory_gb=memory_gb,
     )
     if dry_run:
         found = predicting.scans(predictor, source, plan)

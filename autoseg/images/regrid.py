@@ -11,7 +11,16 @@ from typing import Literal
 import numpy as np
 from scipy import ndimage
 
-from autoseg.images.home import Field, home, home_probabilities, home_regions, paint_regions
+from autoseg.images.home import (
+    Field,
+    bytes_held,
+    home,
+    home_probabilities,
+    home_regions,
+    paint_regions,
+    probabilities_to_keep,
+    tile_count,
+)
 from autoseg.images.orientation import orient, orient_grid, permute, permute_grid, reorient
 from autoseg.images.resizing import anisotropic_axis, resize, resize_labels
 from autoseg.records.geometry import Box, Grid, Shape, Triple
@@ -21,6 +30,7 @@ from autoseg.records.volumes import Image, LabelMap, Passage
 __all__ = [
     "Field",
     "anisotropic_axis",
+    "bytes_held",
     "home",
     "home_probabilities",
     "home_regions",
@@ -29,10 +39,12 @@ __all__ = [
     "orient_grid",
     "paint_regions",
     "plan_passage",
+    "probabilities_to_keep",
     "reorient",
     "resample",
     "resize",
     "resize_labels",
+    "tile_count",
     "to_network",
 ]
 

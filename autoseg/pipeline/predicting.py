@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +11,7 @@ from autoseg.compute import devices
 from autoseg.images import files
 from autoseg.images.cases import read_image
 from autoseg.pipeline import Tell, quiet
+from autoseg.pipeline.overlapping import overlapped
 from autoseg.records.dataset import Case, Channel, Dataset
 from autoseg.records.errors import CasesFailed, DataError, UserError
 from autoseg.records.labels import Labels
@@ -17,14 +20,18 @@ from autoseg.records.plan import Plan
 from autoseg.records.quality import PredictedQuality, PredictedScore
 from autoseg.records.requests import EvaluateRequest, PredictRequest
 from autoseg.records.results import EnsembleChoice, RunRecord
-from autoseg.records.volumes import LabelMap, Prediction
+from autoseg.records.volumes import Image, LabelMap, Prediction
 from autoseg.stages import ensembling, evaluating, predicting
 from autoseg.stages.evaluating.truths import usual_tolerances
 from autoseg.stages.importing.scans import find_scans
 from autoseg.stages.predicting import outputs, packages
 from autoseg.workspace import Workspace, check_writable, read_record, write_record
 
+log = logging.getLogger(__name__)
+
 USUAL_EVALUATION = EvaluateRequest()
+
+log = logging.getLogger(__name__)
 
 
 def predict(
@@ -50,29 +57,40 @@ def predict(
     predictor = load(model, request)
     temperature = _temperature(choice) if request.uncertainty else None
     registrations = model.registrations / "scans" if isinstance(model, Workspace) else None
-    written: dict[str, Path] = {}
+    formats = {scan.id: outputs.choose(request.format, scan) for scan in scans}
+    written = {
+        scan.id: _place(kept)
+        for scan in scans
+        if request.resume and (kept := _kept(formats[scan.id], scan, predictor.labels, output / scan.id))
+    }
     failures: dict[str, UserError] = {}
-    for number, scan in enumerate(scans):
-        tell(f"predict {scan.id}", number / len(scans), None)
-        form, stem = outputs.choose(request.format, scan), output / scan.id
-        kept = _kept(form, scan, predictor.labels, stem) if request.resume else []
-        if kept:
-            written[scan.id] = _place(kept)
-            continue
-        try:
-            form.require(scan, request.new_uids)
-            image = read_image(scan.images, channels, predictor.plan.corrections, case=scan.id, kept=registrations)
-            prediction = predictor.predict_image(image, case=scan.id, temperature=temperature)
-            segmentation = _segmentation(scan, prediction, predictor, request)
-        except UserError as error:
-            failures[scan.id] = error.in_case(scan.id)
-            continue
+
+    def read(scan: Case) -> Image:
+        formats[scan.id].require(scan, request.new_uids)
+        return read_image(scan.images, channels, predictor.plan.corrections, case=scan.id, kept=registrations)
+
+    def compute(scan: Case, image: Image) -> Prediction:
+        tell(f"predict {scan.id}", (len(written) + len(failures)) / len(scans), None)
+        return predictor.predict_image(image, case=scan.id, temperature=temperature)
+
+    def write(scan: Case, prediction: Prediction) -> Path | UserError:
         try:
             # The label map comes last: where it lies, `--resume` takes the case for done.
             _write_doubt(output / "uncertainty", prediction, choice, predictor.plan)
-            written[scan.id] = _place(form.write(segmentation, stem))
+            segmentation = _segmentation(scan, prediction, predictor, request)
+            return _place(formats[scan.id].write(segmentation, output / scan.id))
         except DataError as error:  # the format cannot hold it; a full disk ends the run
-            failures[scan.id] = error.in_case(scan.id)
+            return error
+
+    wanted = [scan for scan in scans if scan.id not in written]
+    started = time.perf_counter()
+    for scan, outcome in overlapped(wanted, read, compute, write):
+        if isinstance(outcome, UserError):
+            failures[scan.id] = outcome.in_case(scan.id)
+        else:
+            written[scan.id] = outcome
+    if wanted:
+        log.info("%.1f seconds a scan", (time.perf_counter() - started) / len(wanted))
     if request.label_file:
         outputs.write_label_file(output, predictor.labels)
     if failures:
@@ -97,6 +115,7 @@ def load(model: Workspace | Path, request: PredictRequest) -> predicting.Predict
             device=request.device,
             mirror=request.mirror,
             step_fraction=request.step_fraction,
+            memory_gb=request.memory_gb,
             members=request.members,
         )
     plan = model.plan(request.plan)
@@ -167,7 +186,11 @@ def options_for(folder: Path, request: PredictRequest) -> predicting.Options:
     """Return how to predict: as the model was trained, unless this device is slow or unable in that precision."""
     trained = read_record(folder / "run.json", RunRecord).precision
     return predicting.options_for(
-        trained, device=request.device, mirror=request.mirror, step_fraction=request.step_fraction
+        trained,
+        device=request.device,
+        mirror=request.mirror,
+        step_fraction=request.step_fraction,
+        memory_gb=request.memory_gb,
     )
 
 

@@ -65,6 +65,7 @@ class PredictRequest:
     Attributes:
         format: None: NIfTI, or pictures where pictures came in.
         uncertainty: Whether maps of its doubt are written as well.
+        memory_gb: What the logits of a scan may take at once; None takes half of what is free.
     """
 
     plan: str = "default"
@@ -78,6 +79,7 @@ class PredictRequest:
     new_uids: bool = False
     hide_patient_id: bool = False
     uncertainty: bool = False
+    memory_gb: float | None = None
 
 
 @dataclass(frozen=True)

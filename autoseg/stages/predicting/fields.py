@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,10 +12,12 @@ from autoseg.images import regrid
 from autoseg.images.context import merged, split_by_side, with_neighbours
 from autoseg.images.regrid import Field
 from autoseg.networks import sliding_window
+from autoseg.networks.sweep import Setting, flips_along, sweep, sweep_axis
 from autoseg.records.errors import DataError, UserError
 from autoseg.records.plan import Configuration
 from autoseg.records.volumes import Image, LabelMap, Passage, PreprocessedCase
 from autoseg.stages import preprocessing
+from autoseg.stages.predicting.streaming import Computed, on_device
 
 
 @dataclass(frozen=True)
@@ -45,12 +47,14 @@ class Options:
         precision: What the networks compute in.
         mirror: Whether predictions of flipped images are averaged in, along the axes that training flipped.
         step_fraction: Distance of two windows as a fraction of the patch.
+        memory_gb: What the logits of a scan may take while they are added up; None takes half of what is free.
     """
 
     device: str = "cpu"
     precision: str = "float32"
     mirror: bool = True
     step_fraction: float = 0.5
+    memory_gb: float | None = None
 
 
 def predict_fields(
@@ -73,6 +77,29 @@ def predict_fields(
     Raises:
         UserError: A network gave values that are not finite.
     """
+    opened = open_fields(image, members, case=case, options=options, previous=previous)
+    return [
+        field if isinstance(field.array, np.ndarray) else replace(field, array=_whole(field.array)) for field in opened
+    ]
+
+
+def open_fields(
+    image: Image,
+    members: Sequence[Member],
+    *,
+    case: str,
+    options: Options,
+    previous: Mapping[str, LabelMap] | None = None,
+) -> list[Field]:
+    """Return what `predict_fields` does, computed only as `home` reads it; each field can be read once or again.
+
+    Args:
+        image: As in `predict_fields`, and so are the others.
+        members: Who predicts.
+        case: For messages.
+        options: How.
+        previous: For cascades.
+    """
     prepared: dict[str, PreprocessedCase] = {}
     fields = []
     for member in members:
@@ -80,7 +107,13 @@ def predict_fields(
         if key not in prepared:
             prepared[key] = preprocessing.prepare(image, None, member.configuration, case=case)
         array = _network_input(prepared[key], member, previous or {})
-        fields.append(Field(_logits(array, member, case, options), prepared[key].passage, member.weight))
+        lazy = _computed(array, member, case, options)
+        source: Computed | np.ndarray = lazy
+        sides = member.configuration.sides
+        if sides is not None and sides.handling == "merge_split":
+            # Which side a voxel lies on follows from its place in the whole grid.
+            source = split_by_side(_whole(lazy), sides)
+        fields.append(Field(source, prepared[key].passage, member.weight))
     return fields
 
 
@@ -102,26 +135,37 @@ def _network_input(case: PreprocessedCase, member: Member, previous: Mapping[str
     return np.concatenate([image, one_hot(earlier, count)])
 
 
-def _logits(image: np.ndarray, member: Member, case: str, options: Options) -> np.ndarray:
+def _computed(image: np.ndarray, member: Member, case: str, options: Options) -> Computed:
     configuration = member.configuration
+    axes = _mirror_axes(configuration) if options.mirror else ()
+    setting = Setting(
+        networks=member.networks,
+        patch=tuple(configuration.patch_shape),
+        dimensions=configuration.dimensions,
+        flips=flips_along(axes, configuration.dimensions),
+        step_fraction=options.step_fraction,
+        precision=options.precision,
+        device=torch.device(options.device),
+        window_batch=sliding_window.default_batch(configuration.patch_shape, options.device),
+        swap=_swap(configuration),
+    )
+    tensor = sliding_window.as_tensor(image)
+    return Computed(tensor, on_device(setting, options.device), configuration.architecture.output_channels, case)
+
+
+def _whole(source: Computed) -> np.ndarray:
+    """Return all logits of a member, (K, Z, Y, X), on the CPU."""
+    axis = sweep_axis(source.shape[1:], source.setting.patch)
+    rows = sweep(source.setting, source.image, axis)
+    result = np.empty(source.shape, np.float32)
     try:
-        logits = sliding_window.predict(
-            member.networks,
-            torch.from_numpy(image),
-            configuration.patch_shape,
-            dimensions=configuration.dimensions,
-            mirror_axes=_mirror_axes(configuration) if options.mirror else (),
-            step_fraction=options.step_fraction,
-            precision=options.precision,
-            device=options.device,
-            swap=_swap(configuration),
-        )
+        for first, block in rows.finished:
+            place = [slice(None)] * 4
+            place[1 + axis] = slice(first, first + block.shape[axis - 3])
+            result[tuple(place)] = block[0].cpu().numpy()
     except UserError as error:
-        raise error.in_case(case) from None
-    sides = configuration.sides
-    if sides is not None and sides.handling == "merge_split":
-        return split_by_side(logits.numpy(), sides)
-    return logits.numpy()
+        raise error.in_case(source.case) from None
+    return result
 
 
 def _swap(configuration: Configuration) -> sliding_window.Swap | None:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from autoseg.images import postprocess, regrid
+from autoseg.images.regrid import Field
 from autoseg.records.labels import Labels
 from autoseg.records.results import PostprocessingStep
 from autoseg.records.volumes import Image, LabelMap, Prediction
+from autoseg.stages.predicting import streaming
 from autoseg.stages.predicting.doubting import doubt_of, predict_folds, together
-from autoseg.stages.predicting.fields import Member, Options, predict_fields
+from autoseg.stages.predicting.fields import Member, Options, open_fields
+
+log = logging.getLogger(__name__)
 
 
 def predict_scan(
@@ -49,23 +55,19 @@ def predict_scan(
     previous = _first_stages(image, members, first_stages or {}, case, labels, options)
     found = None
     if temperature is None:
-        fields = predict_fields(image, members, case=case, options=options, previous=previous)
+        at_home = _computed(image, members, case, labels, options, previous=previous, probabilities=probabilities)
     else:
         folds = predict_folds(image, members, case=case, options=options, previous=previous)
-        fields, found = together(folds), doubt_of(folds, temperature=temperature, output=labels.output)
-    regions = regrid.home_regions(fields) if labels.regions else None
-    if regions is None:
-        array = regrid.home(fields, output=labels.output)
-    else:
-        array = regrid.paint_regions(regions, labels.region_values)
-    kept = regrid.home_probabilities(fields, output=labels.output) if probabilities else None
+        found = doubt_of(folds, temperature=temperature, output=labels.output)
+        at_home = _at_home(together(folds), labels, math.inf, probabilities)
+    array, regions = at_home.labels, at_home.regions
     if postprocessing:
         array = postprocess.apply(array, postprocessing, labels, image.grid.spacing_mm)
         if regions is not None:
             regions = postprocess.apply_to_regions(regions, postprocessing, labels, image.grid.spacing_mm)
     seconds = time.perf_counter() - started
     names = tuple(member.name for member in members)
-    return Prediction(case, LabelMap(array, image.grid), names, kept, regions, found, seconds)
+    return Prediction(case, LabelMap(array, image.grid), names, at_home.probabilities, regions, found, seconds)
 
 
 def _first_stages(
@@ -79,10 +81,51 @@ def _first_stages(
     needed = {member.configuration.previous.configuration for member in members if member.configuration.previous}
     previous: dict[str, LabelMap] = {}
     for stage in sorted(needed & set(first_stages)):
-        fields = predict_fields(image, [replace(first_stages[stage], weight=1.0)], case=case, options=options)
-        array = regrid.home(fields, output=labels.output, region_values=labels.region_values)
+        array = _computed(image, [replace(first_stages[stage], weight=1.0)], case, labels, options).labels
         previous[stage] = LabelMap(array, image.grid)
     return previous
+
+
+@dataclass(frozen=True)
+class _Home:
+    """What fields become on the scan's own grid; None where it is not asked for, or there are no regions."""
+
+    labels: np.ndarray
+    probabilities: np.ndarray | None
+    regions: np.ndarray | None
+
+
+def _computed(
+    image: Image,
+    members: Sequence[Member],
+    case: str,
+    labels: Labels,
+    options: Options,
+    *,
+    previous: Mapping[str, LabelMap] | None = None,
+    probabilities: bool = False,
+) -> _Home:
+    """Return what the members say on the scan's grid, from one pass over the windows that fits the memory."""
+
+    def compute(device: str, memory_bytes: float) -> _Home:
+        there = replace(options, device=device)
+        fields = open_fields(image, members, case=case, options=there, previous=previous)
+        tiles = regrid.tile_count(fields, memory_bytes)
+        if tiles > 1:
+            held = regrid.bytes_held(fields, memory_bytes) / 2**30
+            log.info("%s: computed in %d tiles, so that its logits take %.1f GB at once", case, tiles, held)
+        return _at_home(fields, labels, memory_bytes, probabilities)
+
+    memory = streaming.free_bytes(options.device) if options.memory_gb is None else options.memory_gb * 2**30
+    return streaming.within_memory(compute, options.device, memory, case=case)
+
+
+def _at_home(fields: Sequence[Field], labels: Labels, memory_bytes: float, probabilities: bool) -> _Home:
+    kept, keep = regrid.probabilities_to_keep(fields, output=labels.output) if probabilities else (None, None)
+    if labels.regions:
+        regions = regrid.home_regions(fields, memory_bytes=memory_bytes, keep=keep)
+        return _Home(regrid.paint_regions(regions, labels.region_values), kept, regions)
+    return _Home(regrid.home(fields, output=labels.output, memory_bytes=memory_bytes, keep=keep), kept, None)
 
 
 def written_values(array: np.ndarray, labels: Labels) -> np.ndarray:

@@ -80,6 +80,7 @@ class Predictor:
         device: str | None = None,
         mirror: bool = True,
         step_fraction: float = 0.5,
+        memory_gb: float | None = None,
         members: Sequence[str] = (),
     ) -> Predictor:
         """Load a model file that `autoseg export` wrote; nothing else is needed, and nothing is written.
@@ -89,6 +90,7 @@ class Predictor:
             device: `cuda`, `mps` or `cpu`; None takes the fastest there is. ONNX networks always use the CPU.
             mirror: Whether flipped images are averaged in, where the model was trained for it.
             step_fraction: Distance of two windows as a fraction of the patch.
+            memory_gb: What the logits of a scan may take at once; None takes half of what is free.
             members: Names of the members to use, equally weighted; none takes all, as they were chosen.
 
         Raises:
@@ -97,7 +99,9 @@ class Predictor:
         """
         model = packages.opened(Path(path))
         first = model.package.networks()[0]
-        options = options_for(first.precision, device=device, mirror=mirror, step_fraction=step_fraction)
+        options = options_for(
+            first.precision, device=device, mirror=mirror, step_fraction=step_fraction, memory_gb=memory_gb
+        )
         loaded, stages = packages.load_members(model, names=members, device=options.device)
         return cls(
             plan=model.package.plan,
@@ -227,7 +231,12 @@ class Predictor:
 
 
 def options_for(
-    precision: str, *, device: str | None = None, mirror: bool = True, step_fraction: float = 0.5
+    precision: str,
+    *,
+    device: str | None = None,
+    mirror: bool = True,
+    step_fraction: float = 0.5,
+    memory_gb: float | None = None,
 ) -> Options:
     """Return how to predict on a device: in the precision of the training, unless it is slow or unknown there.
 
@@ -242,6 +251,7 @@ def options_for(
         precision=precision if able[precision] else "float32",
         mirror=mirror,
         step_fraction=step_fraction,
+        memory_gb=memory_gb,
     )
 
 
