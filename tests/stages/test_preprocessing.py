@@ -187,7 +187,7 @@ def test_a_run_that_dies_before_the_marker_is_resumed(
 ) -> None:
     preprocess(dataset, ZSCORE.preparation, tmp_path / "unbroken", workers=1)
 
-    def killed(path: Path, record: object) -> None:
+    def killed(path: Path, record: object, *, durable: bool) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
