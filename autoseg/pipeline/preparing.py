@@ -41,7 +41,7 @@ def check(work: Workspace, *, workers: int | None = None, tell: Tell = quiet) ->
     """Look at every case and list every problem at once."""
 
     def said(done: int, count: int) -> None:
-        tell(f"check {done} of {count} cases", done / count, None)
+        tell(f"check {count} cases", done / count, None)
 
     report = checking.check(work.dataset(), workers=workers, kept=work.registrations, tell=said)
     write_record(work.check_file, report)
