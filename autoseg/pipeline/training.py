@@ -17,6 +17,7 @@ from autoseg.records.results import CaseScore, Evaluation, ModelId, RunRecord, T
 from autoseg.stages import evaluating, predicting, preprocessing, training
 from autoseg.stages.evaluating.truths import score_case
 from autoseg.stages.training import runs
+from autoseg.stages.training.facts import fold_facts
 from autoseg.workspace import Workspace, locked, read_record, remove_left_overs, write_record
 
 log = logging.getLogger("autoseg")
@@ -96,6 +97,7 @@ def fit(
         budget_seconds=budget_seconds,
         device=devices.find(request.device).kind,
         cases_digest=preprocessing.cases_digest(folder, ids),
+        facts=fold_facts(work.dataset(), work.fingerprint(), ids),
         on_progress=progress,
     )
 

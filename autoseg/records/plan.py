@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import JsonValue
 
@@ -10,7 +10,7 @@ from autoseg.records.dataset import Channel, Correction
 from autoseg.records.geometry import Shape, Triple
 from autoseg.records.labels import Labels
 from autoseg.records.machine import DeviceProfile
-from autoseg.records.record import Record
+from autoseg.records.record import GrowingRecord, Record
 
 NormalizationKind = Literal["ct", "zscore", "minmax", "rgb", "none"]
 
@@ -40,7 +40,7 @@ class Augmentation(Record):
     previous_removal_probability: float = 0.2
 
 
-class Recipe(Record):
+class Recipe(GrowingRecord):
     """How a network is trained: every key is fixed by a preset and may be changed with `--set` at training.
 
     Attributes:
@@ -51,12 +51,24 @@ class Recipe(Record):
         epochs: Full length, where no budget is given.
         steps_per_epoch: Steps between two validations and log lines.
         foreground_fraction: Share of each batch centred on a foreground voxel (at least one sample).
-        loss: `dice_ce` (regions: Dice + BCE), `dice_focal`, `dice_topk`, `ce`.
+        loss: `dice_ce` (regions: Dice + BCE), `dice_focal`, `dice_topk`, `tversky_ce`, `ce` (regions: BCE).
+        tversky_alpha, tversky_beta: What a false positive and a false negative cost in `tversky_ce`; both 0.5 is Dice.
+        class_weights: `none`, `inverse` or `effective`: of the cross-entropy, from the training cases' voxel counts.
+        positive_weight: How many times a voxel inside a region counts in the BCE; nothing where there are no regions.
+        blob_weight: Weight of the term in which every connected piece counts the same however small; 0 for none.
         batch_dice: Dice over the batch at once rather than per sample; None lets the planner decide.
         deep_supervision: Whether coarser outputs are supervised too.
         ema_decay: Decay of the moving average of the weights, 0 for none. The average is what predicts.
         precision: `auto` measures, or `float32`, `bfloat16`, `float16`.
     """
+
+    LATER: ClassVar[tuple[str, ...]] = (
+        "tversky_alpha",
+        "tversky_beta",
+        "class_weights",
+        "positive_weight",
+        "blob_weight",
+    )
 
     optimizer: Literal["sgd", "adamw", "adam"] = "sgd"
     learning_rate: float = 1e-2
@@ -69,7 +81,12 @@ class Recipe(Record):
     epochs: int = 1000
     steps_per_epoch: int = 250
     foreground_fraction: float = 0.34
-    loss: Literal["dice_ce", "dice_focal", "dice_topk", "ce"] = "dice_ce"
+    loss: Literal["dice_ce", "dice_focal", "dice_topk", "tversky_ce", "ce"] = "dice_ce"
+    tversky_alpha: float = 0.3
+    tversky_beta: float = 0.7
+    class_weights: Literal["none", "inverse", "effective"] = "none"
+    positive_weight: float = 1.0
+    blob_weight: float = 0.0
     batch_dice: bool | None = None
     deep_supervision: bool = True
     ema_decay: float = 0.0

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from autoseg.records.geometry import Triple
 from autoseg.records.labels import Labels
 from autoseg.records.metrics import NAMES
 from autoseg.records.plan import Configuration
 from autoseg.records.quality import QualityModel
-from autoseg.records.record import Record
+from autoseg.records.record import GrowingRecord, Record
 from autoseg.records.temperature import TemperatureFit
 from autoseg.records.volumes import Passage
 
@@ -55,7 +55,7 @@ class ModelId(Record):
         return f"{self.plan}/{self.configuration}/{self.variant}_s{self.seed}"
 
 
-class RunRecord(Record):
+class RunRecord(GrowingRecord):
     """What was resolved once, before the first step; resuming obeys it.
 
     Attributes:
@@ -71,7 +71,10 @@ class RunRecord(Record):
         step_seconds: Measured before the first step.
         budget_seconds: The wall time that `steps` were resolved from; 0 when none was given.
         torch_version: Another one resumes with a warning: the last digits may differ.
+        class_weights: Of the loss, from the voxel counts of the training cases; empty where all count the same.
     """
+
+    LATER: ClassVar[tuple[str, ...]] = ("class_weights",)
 
     schema_version: Literal[1] = 1
     model: ModelId
@@ -91,6 +94,7 @@ class RunRecord(Record):
     budget_seconds: float = 0.0
     torch_version: str
     version: str
+    class_weights: tuple[float, ...] = ()
 
 
 class StoredField(Record):

@@ -53,7 +53,9 @@ def build(request: Request, *, precision: str, memory_format: str) -> Learner:
     recipe = configuration.recipe
     return Learner(
         network=network,
-        loss=losses.make_loss(recipe, request.labels, batch_dice=configuration.batch_dice),
+        loss=losses.make_loss(
+            recipe, request.labels, batch_dice=configuration.batch_dice, weights=request.class_weights or None
+        ),
         optimizer=step.make_optimizer(network, recipe),
         average=step.make_average(network, recipe.ema_decay),
         scaler=step.make_scaler(request.device, precision),

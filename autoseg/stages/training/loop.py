@@ -15,8 +15,9 @@ import torch
 import autoseg
 from autoseg.compute import devices
 from autoseg.networks import weights
-from autoseg.records.errors import DataError, ResourceError
-from autoseg.records.plan import Plan
+from autoseg.networks.class_weights import class_weights
+from autoseg.records.errors import DataError, ResourceError, UsageError
+from autoseg.records.plan import Configuration, Plan
 from autoseg.records.results import ModelId, RunRecord, TrainedModel
 from autoseg.records.volumes import PreprocessedCase
 from autoseg.stages.training import checkpoint, course, feeding, history, interruption, resolve, sampling, schedule
@@ -26,7 +27,7 @@ from autoseg.stages.training.checkpoint import Position
 from autoseg.stages.training.course import Course, Progress
 from autoseg.stages.training.free_memory import free_memory_bytes
 from autoseg.stages.training.learner import Learner
-from autoseg.stages.training.request import Request, check_same
+from autoseg.stages.training.request import FoldFacts, Request, check_same
 from autoseg.workspace import locked, read_record, write_record
 
 log = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ def fit(
     budget_seconds: float | None = None,
     device: str = "cpu",
     cases_digest: str = "",
+    facts: FoldFacts | None = None,
     on_progress: Tell | None = None,
 ) -> Path:
     """Train one model and return the path of its weights; a run that was stopped goes on where it stopped.
@@ -66,6 +68,7 @@ def fit(
             resumed run keeps the number of steps that its first call resolved.
         device: As torch names it.
         cases_digest: Of the preprocessed cases; another one refuses to go on.
+        facts: Patients and voxel counts of the cases, for the recipes that ask for them.
         on_progress: Called after every step; a KeyboardInterrupt that it raises stops the run with a checkpoint.
 
     Returns:
@@ -90,11 +93,19 @@ def fit(
         budget_seconds=budget_seconds,
         device=device,
         began=began,
+        class_weights=_class_weights(configuration, plan, facts or FoldFacts()),
     )
     with locked(folder), interruption.watched() as watch, _own_state_of_torch(device):
         if not _ended(folder, request):
             _run(_checked(request), folder, watch=watch, tell=on_progress or _silent)
         return folder / "model.safetensors"
+
+
+def _class_weights(configuration: Configuration, plan: Plan, facts: FoldFacts) -> tuple[float, ...]:
+    kind = configuration.recipe.class_weights
+    if kind != "none" and not facts.voxels:
+        raise UsageError(f"class_weights={kind} needs voxel counts", fix="Run `autoseg plan_and_preprocess` first.")
+    return class_weights(kind, facts.voxels, plan.labels) or ()
 
 
 @dataclass(frozen=True)
@@ -138,6 +149,7 @@ def _checked(request: Request) -> Request:
 def _run(request: Request, folder: Path, *, watch: interruption.Watch, tell: Tell) -> None:
     try:
         record = _record(request, folder)
+        request = replace(request, class_weights=record.class_weights)
         learner = learners.build(request, precision=record.precision, memory_format=record.memory_format)
         run = _Run(request, record, folder, learner)
         start = checkpoint.load(folder, learner, identity=run.identity) or Position()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,19 @@ from autoseg.records.labels import Labels
 from autoseg.records.plan import Configuration
 from autoseg.records.results import ModelId, RunRecord
 from autoseg.records.volumes import PreprocessedCase
+
+
+@dataclass(frozen=True)
+class FoldFacts:
+    """What is known of a fold's training cases beside their arrays.
+
+    Attributes:
+        groups: Case id -> patient; a case that is not named is a patient of its own.
+        voxels: Of an average case, background first, then one a structure; empty where nobody counted.
+    """
+
+    groups: Mapping[str, str] = field(default_factory=dict)
+    voxels: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -25,6 +38,7 @@ class Request:
         cases: To train on, in the order of their ids, so that every run draws the same.
         device: As torch names it, `cpu` or `cuda:0`.
         began: `time.perf_counter()` when the call began; what is measured counts into the budget.
+        class_weights: Of the loss; empty where all count the same.
     """
 
     plan_digest: str
@@ -37,6 +51,7 @@ class Request:
     budget_seconds: float | None
     device: str
     began: float
+    class_weights: tuple[float, ...] = ()
 
 
 def stable_seed(*parts: object) -> int:

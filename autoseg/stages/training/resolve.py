@@ -80,6 +80,7 @@ def resolve(request: Request) -> RunRecord:
         budget_seconds=request.budget_seconds or 0.0,
         torch_version=torch.__version__,
         version=autoseg.__version__,
+        class_weights=request.class_weights,
     )
 
 

@@ -40,7 +40,8 @@ def apply(configuration: Configuration, settings: Mapping[str, str]) -> Configur
     for key, text in settings.items():
         _check_key(key)
         part, name = (content["augmentation"], key[len(PREFIX) :]) if key.startswith(PREFIX) else (content, key)
-        part[name] = _value(text)
+        # `none` is a word of its own where a key takes words, and nothing where it takes numbers.
+        part[name] = text.strip().lower() if name == "class_weights" else _value(text)
     recipe = _validated(content, settings)
     architecture = configuration.architecture.model_copy(update={"deep_supervision": recipe.deep_supervision})
     changes: dict[str, Any] = {"recipe": recipe}

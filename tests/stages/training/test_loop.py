@@ -17,6 +17,7 @@ from autoseg.records.errors import DataError, ResourceError, UsageError, UserErr
 from autoseg.records.plan import Recipe
 from autoseg.records.results import RunRecord, TrainedModel
 from autoseg.stages.training import fit, history
+from autoseg.stages.training.request import FoldFacts
 from autoseg.workspace import read_record
 from tests.stages.training.records import MODEL, RECIPE, make_case, make_cases, make_configuration, make_plan
 
@@ -299,3 +300,14 @@ def test_2d_and_cascade_configurations_train(tmp_path, dimensions, cascade):
         cases = [make_case(case.id, annotated=case.annotated, previous=case.labels) for case in cases]
     plan = make_plan(make_configuration(dimensions=dimensions, cascade=cascade))
     assert fit(plan, MODEL, tmp_path, cases).exists()
+
+
+def test_class_weights_follow_from_voxels_and_are_obeyed_afterwards(tmp_path, unbroken):
+    settings = {"class_weights": "inverse"}
+    with pytest.raises(UsageError, match="class_weights=inverse needs voxel counts"):
+        fit(make_plan(), MODEL, tmp_path / "none", make_cases(), settings=settings)
+    facts = FoldFacts(voxels=(80.0, 20.0, 5.0))
+    path = fit(make_plan(), MODEL, tmp_path / "run", make_cases(), settings=settings, facts=facts)
+    record = read_record(tmp_path / "run" / "run.json", RunRecord)
+    assert record.class_weights == pytest.approx((0.1429, 0.5714, 2.2857), abs=1e-4)
+    assert sha(path) != sha(unbroken / "model.safetensors")
