@@ -45,7 +45,12 @@ class Recipe(GrowingRecord):
 
     Attributes:
         optimizer: `sgd` (Nesterov), `adamw` or `adam`.
-        schedule: `polynomial` (power 0.9), `cosine`, or `warmup_stable_decay`; every one starts with the warm-up.
+        schedule: `polynomial` (power 0.9), `cosine`, `warmup_stable_decay`, or `plateau`; every one starts with the
+            warm-up.
+        plateau_epochs, plateau_factor: `plateau` multiplies the rate by the factor after so many measurements
+            without a gain.
+        monitor_fraction: Share of the fold's training patients that are set apart to measure on.
+        stop_epochs: After so many measurements without a gain the rate is annealed and the run ends; 0 for never.
         warmup_fraction: Share of the steps in which the rate rises linearly from 0.
         decay_fraction: Share of the steps over which `warmup_stable_decay` anneals to 0.
         epochs: Full length, where no budget is given.
@@ -68,6 +73,10 @@ class Recipe(GrowingRecord):
         "class_weights",
         "positive_weight",
         "blob_weight",
+        "plateau_epochs",
+        "plateau_factor",
+        "monitor_fraction",
+        "stop_epochs",
     )
 
     optimizer: Literal["sgd", "adamw", "adam"] = "sgd"
@@ -75,9 +84,13 @@ class Recipe(GrowingRecord):
     momentum: float = 0.99
     weight_decay: float = 3e-5
     clip: float = 12.0
-    schedule: Literal["polynomial", "cosine", "warmup_stable_decay"] = "polynomial"
+    schedule: Literal["polynomial", "cosine", "warmup_stable_decay", "plateau"] = "polynomial"
     warmup_fraction: float = 0.0
     decay_fraction: float = 0.3
+    plateau_epochs: int = 30
+    plateau_factor: float = 0.2
+    monitor_fraction: float = 0.0
+    stop_epochs: int = 0
     epochs: int = 1000
     steps_per_epoch: int = 250
     foreground_fraction: float = 0.34

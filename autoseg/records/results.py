@@ -55,6 +55,13 @@ class ModelId(Record):
         return f"{self.plan}/{self.configuration}/{self.variant}_s{self.seed}"
 
 
+class Extension(Record):
+    """A run that ended after `from_step` steps went on to `to_step`, with its schedule from the start once more."""
+
+    from_step: int
+    to_step: int
+
+
 class RunRecord(GrowingRecord):
     """What was resolved once, before the first step; resuming obeys it.
 
@@ -71,10 +78,12 @@ class RunRecord(GrowingRecord):
         step_seconds: Measured before the first step.
         budget_seconds: The wall time that `steps` were resolved from; 0 when none was given.
         torch_version: Another one resumes with a warning: the last digits may differ.
+        monitored: Cases set apart to measure on; not trained on.
+        extensions: What was added to the run after it had ended; `steps` are those before.
         class_weights: Of the loss, from the voxel counts of the training cases; empty where all count the same.
     """
 
-    LATER: ClassVar[tuple[str, ...]] = ("class_weights",)
+    LATER: ClassVar[tuple[str, ...]] = ("class_weights", "monitored", "extensions")
 
     schema_version: Literal[1] = 1
     model: ModelId
@@ -95,6 +104,8 @@ class RunRecord(GrowingRecord):
     torch_version: str
     version: str
     class_weights: tuple[float, ...] = ()
+    monitored: tuple[str, ...] = ()
+    extensions: tuple[Extension, ...] = ()
 
 
 class StoredField(Record):
@@ -115,6 +126,7 @@ class TrainedModel(Record):
     """Stands beside the weights of a finished run; with them, all that prediction needs besides the plan.
 
     Attributes:
+        steps: Done; fewer than planned where the run was stopped on a plateau.
         plan_digest: Of the plan that it was trained under.
         weights_sha256: Of `model.safetensors`.
         configuration: The plan's, with the run's `--set` changes.

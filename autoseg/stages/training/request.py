@@ -11,7 +11,7 @@ from typing import Any
 from autoseg.records.errors import UserError
 from autoseg.records.labels import Labels
 from autoseg.records.plan import Configuration
-from autoseg.records.results import ModelId, RunRecord
+from autoseg.records.results import Extension, ModelId, RunRecord
 from autoseg.records.volumes import PreprocessedCase
 
 
@@ -38,6 +38,8 @@ class Request:
         cases: To train on, in the order of their ids, so that every run draws the same.
         device: As torch names it, `cpu` or `cuda:0`.
         began: `time.perf_counter()` when the call began; what is measured counts into the budget.
+        extension: Of a run that has ended, to be noted and trained.
+        monitored: Cases set apart to measure on; not among `cases`.
         class_weights: Of the loss; empty where all count the same.
     """
 
@@ -52,6 +54,8 @@ class Request:
     device: str
     began: float
     class_weights: tuple[float, ...] = ()
+    extension: Extension | None = None
+    monitored: Sequence[PreprocessedCase] = ()
 
 
 def stable_seed(*parts: object) -> int:
