@@ -18,6 +18,7 @@ from autoseg.stages import evaluating, predicting, preprocessing, training
 from autoseg.stages.evaluating.truths import score_case
 from autoseg.stages.training import runs
 from autoseg.stages.training.facts import fold_facts
+from autoseg.stages.training.pretrained import find
 from autoseg.workspace import Workspace, locked, read_record, remove_left_overs, write_record
 
 log = logging.getLogger("autoseg")
@@ -103,6 +104,7 @@ def fit(
     """Train one model on its fold's own cases, or return at once when it is trained already."""
     configuration = plan.configuration(model.configuration)
     runs.check_variant(model, request, trained=(work.model(model) / "model.json").exists())
+    weights_file = find(request.pretrained, work.folder, model) if request.pretrained else None
     folder = work.preprocessed(configuration.data_key)
     ids = work.dataset().fold(model.fold).training
     previous = predicting.write_out_of_fold(work, plan, model, ids)
@@ -117,6 +119,7 @@ def fit(
         device=devices.find(request.device).kind,
         cases_digest=preprocessing.cases_digest(folder, ids),
         facts=fold_facts(work.dataset(), work.fingerprint(), ids),
+        weights_file=weights_file,
         on_progress=progress,
     )
 

@@ -63,6 +63,8 @@ class Recipe(GrowingRecord):
         blob_weight: Weight of the term in which every connected piece counts the same however small; 0 for none.
         batch_dice: Dice over the batch at once rather than per sample; None lets the planner decide.
         deep_supervision: Whether coarser outputs are supervised too.
+        layer_decay: Rate of the first layer as a share of the last's, geometric in between; 1 for the same rate.
+        freeze_fraction: Share of the steps in which weights that were loaded (`--pretrained`) stay as they are.
         ema_decay: Decay of the moving average of the weights, 0 for none. The average is what predicts.
         precision: `auto` measures, or `float32`, `bfloat16`, `float16`.
     """
@@ -77,6 +79,8 @@ class Recipe(GrowingRecord):
         "plateau_factor",
         "monitor_fraction",
         "stop_epochs",
+        "layer_decay",
+        "freeze_fraction",
     )
 
     optimizer: Literal["sgd", "adamw", "adam"] = "sgd"
@@ -102,6 +106,8 @@ class Recipe(GrowingRecord):
     blob_weight: float = 0.0
     batch_dice: bool | None = None
     deep_supervision: bool = True
+    layer_decay: float = 1.0
+    freeze_fraction: float = 0.0
     ema_decay: float = 0.0
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     augmentation: Augmentation = Augmentation()

@@ -62,6 +62,28 @@ class Extension(Record):
     to_step: int
 
 
+class Pretrained(Record):
+    """What a run started from.
+
+    Attributes:
+        file: Of the weights.
+        sha256: Of the file.
+        loaded: How many tensors were taken as they were.
+        adapted: Names of those brought to other channels.
+        new: Names of those drawn at random.
+        unused: Names of what the file holds beside.
+        line: The same for people.
+    """
+
+    file: str
+    sha256: str
+    loaded: int
+    adapted: tuple[str, ...] = ()
+    new: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
+    line: str = ""
+
+
 class RunRecord(GrowingRecord):
     """What was resolved once, before the first step; resuming obeys it.
 
@@ -79,11 +101,12 @@ class RunRecord(GrowingRecord):
         budget_seconds: The wall time that `steps` were resolved from; 0 when none was given.
         torch_version: Another one resumes with a warning: the last digits may differ.
         monitored: Cases set apart to measure on; not trained on.
+        pretrained: The weights that it started from; None where they were drawn.
         extensions: What was added to the run after it had ended; `steps` are those before.
         class_weights: Of the loss, from the voxel counts of the training cases; empty where all count the same.
     """
 
-    LATER: ClassVar[tuple[str, ...]] = ("class_weights", "monitored", "extensions")
+    LATER: ClassVar[tuple[str, ...]] = ("class_weights", "monitored", "extensions", "pretrained")
 
     schema_version: Literal[1] = 1
     model: ModelId
@@ -106,6 +129,7 @@ class RunRecord(GrowingRecord):
     class_weights: tuple[float, ...] = ()
     monitored: tuple[str, ...] = ()
     extensions: tuple[Extension, ...] = ()
+    pretrained: Pretrained | None = None
 
 
 class StoredField(Record):

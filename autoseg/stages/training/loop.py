@@ -31,6 +31,7 @@ from autoseg.stages.training import (
     history,
     interruption,
     measuring,
+    pretrained,
     resolve,
     sampling,
     steering,
@@ -65,6 +66,7 @@ def fit(
     device: str = "cpu",
     cases_digest: str = "",
     facts: FoldFacts | None = None,
+    weights_file: Path | None = None,
     on_progress: Tell | None = None,
 ) -> Path:
     """Train one model and return the path of its weights; a run that was stopped goes on where it stopped.
@@ -83,6 +85,7 @@ def fit(
         device: As torch names it.
         cases_digest: Of the preprocessed cases; another one refuses to go on.
         facts: Patients and voxel counts of the cases, for the recipes that ask for them.
+        weights_file: `.safetensors` to start from, of a network of other channels, labels or patch perhaps.
         on_progress: Called after every step; a KeyboardInterrupt that it raises stops the run with a checkpoint.
 
     Returns:
@@ -110,6 +113,7 @@ def fit(
         device=device,
         began=began,
         extension=extension,
+        given=None if weights_file is None else pretrained.load(weights_file),
         class_weights=_class_weights(configuration, plan, facts),
     )
     with locked(folder), interruption.watched() as watch, _own_state_of_torch(device):
@@ -190,7 +194,8 @@ def _set_apart(request: Request, folder: Path, facts: FoldFacts) -> Request:
 def _run(request: Request, folder: Path, *, watch: interruption.Watch, tell: Tell) -> None:
     try:
         record = _record(request, folder)
-        request = replace(request, class_weights=record.class_weights)
+        given = pretrained.again(record.pretrained) if record.pretrained and request.given is None else request.given
+        request = replace(request, class_weights=record.class_weights, given=given)
         learner = learners.build(request, precision=record.precision, memory_format=record.memory_format)
         run = _Run(request, record, folder, learner)
         start = checkpoint.load(folder, learner, identity=run.identity) or Position()
@@ -223,6 +228,8 @@ def _record(request: Request, folder: Path) -> RunRecord:
             )
     else:
         record = resolve.resolve(request)
+        if record.pretrained is not None:
+            log.info("%s: %s", record.pretrained.file, record.pretrained.line)
         write_record(path, record)
     torch.set_num_threads(record.threads)
     return record
@@ -260,7 +267,7 @@ def _one_step(run: _Run, now: Course, number: int, *, batch: feeding.Batch, wait
     record = run.record
     phase, recipe = steering.phase_of(record, number), record.configuration.recipe
     rate = steering.rate(number, phase, recipe, now.scores)
-    loss = learners.advance(run.learner, batch, number=number, rate=rate)
+    loss = learners.advance(run.learner, batch, number=number, rate=rate, frozen=steering.frozen(number, record))
     # On a CPU reading costs nothing; elsewhere it waits until the device has caught up.
     group = 1 if loss.device.type == "cpu" else UNREAD_LOSSES
     length = resolve.epoch_length(record.configuration, record.steps)

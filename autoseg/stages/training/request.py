@@ -6,13 +6,16 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from autoseg.records.errors import UserError
 from autoseg.records.labels import Labels
 from autoseg.records.plan import Configuration
 from autoseg.records.results import Extension, ModelId, RunRecord
 from autoseg.records.volumes import PreprocessedCase
+
+if TYPE_CHECKING:
+    from autoseg.stages.training.pretrained import Given
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class Request:
         device: As torch names it, `cpu` or `cuda:0`.
         began: `time.perf_counter()` when the call began; what is measured counts into the budget.
         extension: Of a run that has ended, to be noted and trained.
+        given: Weights to start from; None draws them.
         monitored: Cases set apart to measure on; not among `cases`.
         class_weights: Of the loss; empty where all count the same.
     """
@@ -55,6 +59,7 @@ class Request:
     began: float
     class_weights: tuple[float, ...] = ()
     extension: Extension | None = None
+    given: Given | None = None
     monitored: Sequence[PreprocessedCase] = ()
 
 
@@ -80,6 +85,9 @@ def check_same(record: RunRecord, request: Request, folder: Path) -> None:
     if record.labels != request.labels:
         rows = differences(record.labels.model_dump(), request.labels.model_dump())
         raise _refusal(folder, f"with other labels: {'; '.join(rows)}")
+    now = request.given
+    if now is not None and (record.pretrained is None or record.pretrained.sha256 != now.sha256):
+        raise _refusal(folder, f"from {record.pretrained.file if record.pretrained else 'new weights'}; now {now.file}")
     if record.cases_digest != request.cases_digest:
         raise _refusal(
             folder,

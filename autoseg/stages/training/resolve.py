@@ -15,7 +15,7 @@ import autoseg
 from autoseg.compute import devices
 from autoseg.records.errors import ResourceError
 from autoseg.records.plan import Configuration
-from autoseg.records.results import RunRecord
+from autoseg.records.results import Pretrained, RunRecord
 from autoseg.stages.training import feeding, learner, sampling
 from autoseg.stages.training.request import Request
 
@@ -37,12 +37,14 @@ MONITOR_FACTOR = 1.08
 
 @dataclass(frozen=True)
 class Trial:
-    """The fastest way of computing a step that was found: seconds a step without and with its batch's making."""
+    """The fastest way of computing a step that was found: seconds a step without and with its batch's making;
+    and what became of the weights to start from."""
 
     precision: Precision
     memory_format: Format
     compute_seconds: float
     step_seconds: float
+    pretrained: Pretrained | None
 
 
 def resolve(request: Request) -> RunRecord:
@@ -83,6 +85,7 @@ def resolve(request: Request) -> RunRecord:
         torch_version=torch.__version__,
         version=autoseg.__version__,
         class_weights=request.class_weights,
+        pretrained=trial.pretrained,
         monitored=tuple(case.id for case in request.monitored),
     )
 
@@ -175,9 +178,10 @@ def _measure(request: Request, batch_size: int) -> Trial:
         del pupil
     assert best is not None
     seconds, precision, memory_format = best
-    pace = _pace(request, rules, learner.build(request, precision=precision, memory_format=memory_format))
+    pupil = learner.build(request, precision=precision, memory_format=memory_format)
+    pace = _pace(request, rules, pupil)
     log.info("%s, %s: %.3f s a step, %.3f s with its batch", precision, memory_format, seconds, pace)
-    return Trial(precision, memory_format, seconds, pace)
+    return Trial(precision, memory_format, seconds, pace, pupil.pretrained)
 
 
 def _candidates(request: Request) -> Iterator[tuple[Precision, Format]]:

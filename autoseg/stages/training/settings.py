@@ -88,7 +88,7 @@ def _validated(content: dict[str, Any], settings: Mapping[str, str]) -> Recipe:
 def _check_range(key: str, value: Any) -> None:
     """Refuse numbers that no run survives: negative ones, shares above 1, ranges that fall, nothing to do."""
     numbers = [item for item in (value if isinstance(value, tuple) else (value,)) if isinstance(item, int | float)]
-    share = key.endswith(("_probability", "_fraction", "ema_decay", "plateau_factor"))
+    share = key.endswith(("_probability", "_fraction", "ema_decay", "plateau_factor", "layer_decay"))
     least = 1 if key in {"epochs", "steps_per_epoch", "plateau_epochs"} else 0
     wrong = any(not least <= number < float("inf") or (share and number > 1) for number in numbers)
     if wrong or numbers != sorted(numbers) or (key == "ema_decay" and value == 1):

@@ -47,6 +47,11 @@ def phase_of(record: RunRecord, step: int) -> Phase:
     return [phase for phase in phases(record) if phase.start <= step][-1]
 
 
+def frozen(step: int, record: RunRecord) -> bool:
+    """Return whether the weights that were loaded keep still in step `step` (from 0)."""
+    return step < round(record.configuration.recipe.freeze_fraction * record.steps)
+
+
 def last_step(phase: Phase, recipe: Recipe, scores: Sequence[Score]) -> int:
     """Return after how many steps the phase ends, as far as the scores tell: never without annealing."""
     found = _plateau(phase, recipe, scores)
