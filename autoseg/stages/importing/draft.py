@@ -19,6 +19,7 @@ class ImportOptions:
             (`(\\d+)_day`), the path of a CSV or JSON table case -> group, or arithmetic on the number in the id
             (`(id+1)//2`). None: guessed, and the guess is said.
         splits: nnU-Net's `splits_final.json`; its splits become the folds.
+        folds_by: Attribute of the cases (`site`), or path of a CSV or JSON table case -> value: a fold a value.
         test_cases: Ids that are locked away from planning, training and selection.
         skip: Ids to leave out.
         folds: How many folds, where the groups suffice.
@@ -35,6 +36,7 @@ class ImportOptions:
 
     groups: str | None = None
     splits: Path | None = None
+    folds_by: str | None = None
     test_cases: tuple[str, ...] = ()
     skip: tuple[str, ...] = ()
     folds: int = 5
