@@ -60,6 +60,7 @@ def import_(
     test: Annotated[Path | None, typer.Option(help="File with a case id a line: locked away for testing.")] = None,
     skip: Annotated[list[str] | None, typer.Option(help="Leave this case out (repeatable).")] = None,
     register: Annotated[list[str] | None, typer.Option(help="Register this channel onto the first, rigidly.")] = None,
+    optional: Annotated[list[str] | None, typer.Option(help="Cases may lack this channel (repeatable).")] = None,
     nan: Annotated[str | None, typer.Option(help="Fill non-finite voxels: 'fill=min' or 'fill=NUMBER'.")] = None,
     resample_labels: Annotated[bool, typer.Option(help="Resample labels onto the image's grid.")] = False,
     roi_table: Annotated[
@@ -90,6 +91,7 @@ def import_(
         skip=tuple(skip or ()),
         folds=folds,
         register=tuple(register or ()),
+        optional=tuple(optional or ()),
         fill_nan=words.filling(nan),
         resample_labels=resample_labels,
         roi_table=roi_table,

@@ -77,11 +77,12 @@ def load_what_fits(
                 adapted.append(name)
             else:
                 new.append(name)
-    if not loaded and not adapted:
+    # Biases and norms have the same shapes in networks that have nothing else in common.
+    if not any(own[name].dim() > 1 for name in (*loaded, *adapted)):
         raise DataError(
             "nothing of these weights fits the network",
             file=file,
-            fix=f"Give weights of a network of kind {architecture.kind} with the same features and kernels.",
+            fix=f"Give those of a {architecture.kind} with the same dimensions, features and kernels.",
             code="nothing_fits",
         )
     unused = tuple(name for name in tensors if name not in {*loaded, *adapted})

@@ -107,6 +107,7 @@ def fit(
     weights_file = find(request.pretrained, work.folder, model) if request.pretrained else None
     folder = work.preprocessed(configuration.data_key)
     ids = work.dataset().fold(model.fold).training
+    measured = work.fingerprint() if work.fingerprint_file.exists() else None
     previous = predicting.write_out_of_fold(work, plan, model, ids)
     cases = [preprocessing.open_case(folder, id, previous=previous.get(id)) for id in ids]
     return training.fit(
@@ -118,7 +119,7 @@ def fit(
         budget_seconds=budget_seconds,
         device=devices.find(request.device).kind,
         cases_digest=preprocessing.cases_digest(folder, ids),
-        facts=fold_facts(work.dataset(), work.fingerprint(), ids),
+        facts=fold_facts(work.dataset(), measured, ids),
         weights_file=weights_file,
         on_progress=progress,
     )

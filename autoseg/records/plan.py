@@ -15,8 +15,10 @@ from autoseg.records.record import GrowingRecord, Record
 NormalizationKind = Literal["ct", "zscore", "minmax", "rgb", "none"]
 
 
-class Augmentation(Record):
+class Augmentation(GrowingRecord):
     """Probability and range of each random change; ranges are (low, high), angles in degrees."""
+
+    LATER: ClassVar[tuple[str, ...]] = ("channel_dropout_probability",)
 
     rotation_probability: float = 0.2
     rotation_degrees: float = 30.0
@@ -38,6 +40,7 @@ class Augmentation(Record):
     gamma_range: tuple[float, float] = (0.7, 1.5)
     previous_morphology_probability: float = 0.4
     previous_removal_probability: float = 0.2
+    channel_dropout_probability: float = 0.0
 
 
 class Recipe(GrowingRecord):

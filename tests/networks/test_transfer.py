@@ -81,3 +81,9 @@ def test_layers_are_ranked_from_the_stem_to_the_last_head(kind):
     if kind == "unet":
         assert ranks["encoder.0.0.conv.weight"] < ranks["encoder.2.0.conv.weight"] < ranks["decoder.0.0.conv.weight"]
         assert ranks["heads.0.weight"] == 1 or ranks["heads.1.weight"] == 1
+
+
+def test_weights_of_another_dimension_are_refused_although_their_biases_fit():
+    source = built(small(dimensions=2)).state_dict()
+    with pytest.raises(DataError, match="nothing of these weights fits"):
+        load_what_fits(built(small()), source, small(), keep_heads=True, file="a.safetensors")

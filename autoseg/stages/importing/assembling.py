@@ -23,7 +23,7 @@ from autoseg.stages.importing import (
     totalsegmentator,
     volumes,
 )
-from autoseg.stages.importing.channels import with_kinds
+from autoseg.stages.importing.channels import with_kinds, with_optional
 from autoseg.stages.importing.draft import Draft, Grouping, ImportOptions
 from autoseg.stages.importing.folds import folds_by_value, listed_folds, make_folds, read_splits
 from autoseg.stages.importing.groups import given_groups, guess_from_names, guess_siblings
@@ -71,7 +71,8 @@ def import_dataset(source: Path, name: str, *, options: ImportOptions) -> Datase
     if not draft.cases:
         raise DataError("no case is left", file=source, fix="Skip fewer cases.", code="no_cases")
     _check_known(options, draft)
-    draft = Draft(**{**vars(draft), "channels": with_kinds(draft.channels, options.channel_kinds)})
+    channels = with_optional(with_kinds(draft.channels, options.channel_kinds), options.optional)
+    draft = Draft(**{**vars(draft), "channels": channels})
     grouping = _group(draft, options)
     everyone = [case.model_copy(update={"group": grouping.groups[case.id]}) for case in draft.cases]
     locked = {*options.test_cases, *draft.test_cases}

@@ -25,6 +25,7 @@ class ImportOptions:
         folds: How many folds, where the groups suffice.
         seed: Another seed deals the groups to other folds.
         register: Channels to be registered rigidly onto the first one.
+        optional: Channels that cases may lack.
         fill_nan: What non-finite voxels become: "min" (the channel's finite minimum), a number, or None (refused).
         resample_labels: Whether labels on another grid may be brought onto the image's, nearest.
         roi_table: CSV with the columns `roi` and `name`: what ROIs and segments of DICOM files are called.
@@ -42,6 +43,7 @@ class ImportOptions:
     folds: int = 5
     seed: int = 0
     register: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
     fill_nan: str | float | None = None
     resample_labels: bool = False
     roi_table: Path | None = None

@@ -10,11 +10,11 @@ from autoseg.records.fingerprint import Fingerprint
 from autoseg.stages.training.request import FoldFacts
 
 
-def fold_facts(dataset: Dataset, fingerprint: Fingerprint, ids: Collection[str]) -> FoldFacts:
+def fold_facts(dataset: Dataset, fingerprint: Fingerprint | None, ids: Collection[str]) -> FoldFacts:
     """Return the facts of the cases `ids`; the voxels are those of the fingerprint, as the scans were taken."""
     wanted = set(ids)
     groups = {case.id: case.group for case in dataset.cases if case.id in wanted}
-    measured = [case for case in fingerprint.cases if case.id in wanted]
+    measured = [case for case in fingerprint.cases if case.id in wanted] if fingerprint else []
     if not measured:
         return FoldFacts(groups)
     structures = [sum(counts) / len(measured) for counts in zip(*(case.voxels for case in measured), strict=True)]

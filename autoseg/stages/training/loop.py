@@ -113,6 +113,7 @@ def fit(
         device=device,
         began=began,
         extension=extension,
+        optional=tuple(index for index, channel in enumerate(plan.channels) if channel.optional),
         given=None if weights_file is None else pretrained.load(weights_file),
         class_weights=_class_weights(configuration, plan, facts),
     )

@@ -43,6 +43,7 @@ class Request:
         began: `time.perf_counter()` when the call began; what is measured counts into the budget.
         extension: Of a run that has ended, to be noted and trained.
         given: Weights to start from; None draws them.
+        optional: Image channels that a case may lack.
         monitored: Cases set apart to measure on; not among `cases`.
         class_weights: Of the loss; empty where all count the same.
     """
@@ -60,6 +61,7 @@ class Request:
     class_weights: tuple[float, ...] = ()
     extension: Extension | None = None
     given: Given | None = None
+    optional: tuple[int, ...] = ()
     monitored: Sequence[PreprocessedCase] = ()
 
 

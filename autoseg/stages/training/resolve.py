@@ -120,6 +120,8 @@ def sampling_rules(request: Request, batch_size: int) -> sampling.Rules:
         structures=len(request.labels.structures),
         mirror_axes=configuration.mirror_axes,
         augmentation=configuration.recipe.augmentation,
+        optional=request.optional,
+        channels=len(configuration.normalizations),
         previous=configuration.previous is not None,
         context_slices=configuration.context_slices,
         sides=configuration.sides,

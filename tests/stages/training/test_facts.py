@@ -39,4 +39,6 @@ def test_voxels_are_those_of_the_average_training_case():
 
 
 def test_without_a_measured_case_nothing_is_counted():
-    assert fold_facts(DATASET, FINGERPRINT.model_copy(update={"cases": ()}), ("a1",)).voxels == ()
+    for fingerprint in (None, FINGERPRINT.model_copy(update={"cases": ()})):
+        facts = fold_facts(DATASET, fingerprint, ("a1",))
+        assert (facts.groups, facts.voxels) == ({"a1": "a"}, ())
