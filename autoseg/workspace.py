@@ -6,6 +6,7 @@ The tree below the workspace's root (`--root`, else `$AUTOSEG_ROOT`, else `./aut
     .dry_runs/*.jsonl                           dry runs of networks, a line each; may be removed at any time
     <dataset>/
       dataset.json                              Dataset: what was imported, folds, corrections
+      splits_final.json                         the folds in nnU-Net's form, for others
       check.json                                CheckReport: every problem found
       fingerprint.json                          Fingerprint
       registrations/<digest>.json               Motion: how a channel was registered; `scans/`: of new scans
@@ -78,6 +79,11 @@ class Workspace:
     def dataset_file(self) -> Path:
         """Where the Dataset lies."""
         return self.folder / "dataset.json"
+
+    @property
+    def splits_file(self) -> Path:
+        """Where the folds lie in nnU-Net's form."""
+        return self.folder / "splits_final.json"
 
     @property
     def fingerprint_file(self) -> Path:

@@ -54,9 +54,13 @@ def import_(
         typer.Option(help="Which cases are one patient: a pattern with one group, a CSV table, or '(id+1)//2'."),
     ] = None,
     splits: Annotated[Path | None, typer.Option(help="nnU-Net's splits_final.json.")] = None,
+    folds_by: Annotated[
+        str | None, typer.Option(help="A fold a value of this attribute (site), or of a CSV table of case and value.")
+    ] = None,
     test: Annotated[Path | None, typer.Option(help="File with a case id a line: locked away for testing.")] = None,
     skip: Annotated[list[str] | None, typer.Option(help="Leave this case out (repeatable).")] = None,
     register: Annotated[list[str] | None, typer.Option(help="Register this channel onto the first, rigidly.")] = None,
+    optional: Annotated[list[str] | None, typer.Option(help="Cases may lack this channel (repeatable).")] = None,
     nan: Annotated[str | None, typer.Option(help="Fill non-finite voxels: 'fill=min' or 'fill=NUMBER'.")] = None,
     resample_labels: Annotated[bool, typer.Option(help="Resample labels onto the image's grid.")] = False,
     roi_table: Annotated[
@@ -82,10 +86,12 @@ def import_(
     options = importing.ImportOptions(
         groups=groups,
         splits=splits,
+        folds_by=folds_by,
         test_cases=words.lines(test) if test else (),
         skip=tuple(skip or ()),
         folds=folds,
         register=tuple(register or ()),
+        optional=tuple(optional or ()),
         fill_nan=words.filling(nan),
         resample_labels=resample_labels,
         roi_table=roi_table,

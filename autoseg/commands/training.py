@@ -42,6 +42,9 @@ def train(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Change a recipe key: key=value (repeatable).")
     ] = None,
+    pretrained: Annotated[
+        str | None, typer.Option(help="Start from a model (its folder or name) or a .safetensors file.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Another seed trains another model beside.")] = 0,
     minutes: Minutes = None,
     hours: Hours = None,
@@ -64,6 +67,7 @@ def train(
         settings=words.settings(set_ or []),
         minutes=budget(minutes, hours),
         device=device,
+        pretrained=pretrained,
     )
     work = workspace(dataset, root)
     if dry_run:

@@ -1,4 +1,4 @@
-"""What training minimises: soft Dice with cross-entropy, regions, partly annotated cases, deep supervision.
+"""What training minimises: soft Dice or Tversky with cross-entropy, regions, partial annotation, deep supervision.
 
 Everything is computed in float32, without reading a value back to the host and without a branch on data.
 """
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from autoseg.networks.blobs import blob_loss
 from autoseg.networks.softmax_sums import softmax_sums, sum_by_label
 from autoseg.records.labels import Labels
 from autoseg.records.plan import Recipe
@@ -22,6 +23,7 @@ from autoseg.records.plan import Recipe
 SMOOTH = 1e-5
 FOCAL_EXPONENT = 2
 TOPK_FRACTION = 0.1
+LEAST_WEIGHT = 1e-3
 
 Reduce = Callable[[Tensor], Tensor]
 
@@ -44,7 +46,14 @@ Loss = Callable[[Tensor | Sequence[Tensor], Target], Tensor]
 LevelLoss = Callable[[Tensor, Target], Tensor]
 
 
-def make_loss(recipe: Recipe, labels: Labels, *, batch_dice: bool, reduce: Reduce | None = None) -> Loss:
+def make_loss(
+    recipe: Recipe,
+    labels: Labels,
+    *,
+    batch_dice: bool,
+    reduce: Reduce | None = None,
+    weights: tuple[float, ...] | None = None,
+) -> Loss:
     """Return the loss of a recipe: called with logits (finest first) and a Target, it gives a float32 scalar.
 
     Structures are learnt with a softmax, regions with a sigmoid each. Where a structure was not annotated in a
@@ -57,18 +66,59 @@ def make_loss(recipe: Recipe, labels: Labels, *, batch_dice: bool, reduce: Reduc
         batch_dice: Dice over the batch at once rather than per sample.
         reduce: Sums a tensor over all ranks, so that a batch spread over several devices has one Dice; it must
             pass gradients.
+        weights: Of the cross-entropy, one a class with the background first (`class_weights.structure_weights`), or
+            with regions one a region: how many times a voxel inside it counts. None weighs all alike.
 
     Source:
         Drozdzal et al. 2016 (Dice with deep supervision), arXiv:1608.04117; Isensee et al. 2021 (the sum);
-        Shi et al. 2021 (marginal loss for partial labels), arXiv:2007.03868; Lin et al. 2017 (focal).
+        Shi et al. 2021 (marginal loss for partial labels), arXiv:2007.03868; Lin et al. 2017 (focal); Salehi et al.
+        2017 (Tversky), arXiv:1706.05721.
     """
     level = partial(
         _region_loss if labels.regions else _structure_loss,
         kind=recipe.loss,
         labels=labels,
-        dice=partial(_dice_loss, batch=batch_dice, reduce=reduce),
+        dice=partial(_dice_loss, batch=batch_dice, reduce=reduce, costs=_costs(recipe)),
+        weights=_region_weights(recipe, labels, weights) if labels.regions else weights,
     )
-    return partial(_deep_loss, level)
+    if recipe.blob_weight == 0:
+        return partial(_deep_loss, level)
+    return partial(_with_blobs, partial(_deep_loss, level), labels=labels, weight=recipe.blob_weight)
+
+
+def _costs(recipe: Recipe) -> tuple[float, float]:
+    """Return what a false positive and a false negative cost beside a hit; Dice is Tversky with halves."""
+    return (recipe.tversky_alpha, recipe.tversky_beta) if recipe.loss == "tversky_ce" else (0.5, 0.5)
+
+
+def _region_weights(recipe: Recipe, labels: Labels, weights: tuple[float, ...] | None) -> tuple[float, ...] | None:
+    if weights is None and recipe.positive_weight == 1:
+        return None
+    return tuple(recipe.positive_weight * item for item in weights or (1.0,) * len(labels.regions))
+
+
+def _with_blobs(
+    loss: Loss, logits: Tensor | Sequence[Tensor], target: Target, *, labels: Labels, weight: float
+) -> Tensor:
+    """Add the blob-wise term of the finest output: in coarser ones small pieces are gone."""
+    finest = logits if isinstance(logits, Tensor) else logits[0]
+    with torch.autocast(finest.device.type, enabled=False):
+        return loss(logits, target) + weight * _blob_term(finest.float(), target, labels)
+
+
+def _blob_term(logits: Tensor, target: Target, labels: Labels) -> Tensor:
+    """What is annotated and not background is one foreground; where structures are missing it is not known."""
+    values, valid = _split_ignored(target.labels, labels)
+    if labels.regions:
+        inside = torch.sigmoid(logits).amax(1)
+        truth = region_targets(values, labels).amax(1) > 0
+    else:
+        inside = 1 - torch.softmax(logits, 1)[:, 0]
+        truth = values > 0
+    counted = torch.ones_like(inside) if valid is None else valid.float()
+    if target.annotated is not None:
+        counted = counted * target.annotated.all(1).view(-1, *([1] * (inside.dim() - 1)))
+    return blob_loss(inside, truth, counted)
 
 
 def output_weights(count: int) -> tuple[float, ...]:
@@ -110,7 +160,13 @@ def _deep_loss(level: LevelLoss, logits: Tensor | Sequence[Tensor], target: Targ
 
 
 def _structure_loss(
-    logits: Tensor, target: Target, *, kind: str, labels: Labels, dice: Callable[..., Tensor]
+    logits: Tensor,
+    target: Target,
+    *,
+    kind: str,
+    labels: Labels,
+    dice: Callable[..., Tensor],
+    weights: tuple[float, ...] | None,
 ) -> Tensor:
     """Softmax over background and structures; `logits` (B, K, *)."""
     truth, valid = _split_ignored(target.labels, labels)
@@ -120,31 +176,41 @@ def _structure_loss(
         # A structure that was drawn although it counts as not annotated says nothing either.
         truth = truth * annotated.gather(1, truth)
     surprise, predicted = softmax_sums(logits.flatten(2), truth, valid, annotated)
-    weights = torch.ones_like(surprise) if valid is None else valid
-    voxels = _voxel_loss(kind, surprise, weights)
+    counts = torch.ones_like(surprise) if valid is None else valid
+    heavy = counts if weights is None else counts * surprise.new_tensor(weights)[truth]
+    voxels = _voxel_loss(kind, surprise, heavy)
     if kind == "ce":
         return voxels
     classes = logits.shape[1]
-    hit = sum_by_label(torch.exp(-surprise) * weights, truth, classes)
-    true = sum_by_label(weights, truth, classes)
+    hit = sum_by_label(torch.exp(-surprise) * counts, truth, classes)
+    true = sum_by_label(counts, truth, classes)
     counted = torch.ones_like(true) if annotated is None else annotated.float()
     return voxels + dice(hit[:, 1:], predicted[:, 1:], true[:, 1:], counted=counted[:, 1:])
 
 
-def _region_loss(logits: Tensor, target: Target, *, kind: str, labels: Labels, dice: Callable[..., Tensor]) -> Tensor:
+def _region_loss(
+    logits: Tensor,
+    target: Target,
+    *,
+    kind: str,
+    labels: Labels,
+    dice: Callable[..., Tensor],
+    weights: tuple[float, ...] | None,
+) -> Tensor:
     """A sigmoid a region; `logits` (B, K, *)."""
     logits = logits.flatten(2).float()
     truth = region_targets(target.labels, labels).flatten(2)
     counted = _annotated_regions(logits, target.annotated, labels)
     _, valid = _split_ignored(target.labels, labels)
-    weights = counted[:, :, None].expand_as(logits)
-    weights = weights if valid is None else weights * valid.flatten(1)[:, None]
+    counts = counted[:, :, None].expand_as(logits)
+    counts = counts if valid is None else counts * valid.flatten(1)[:, None]
     surprise = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
-    voxels = _voxel_loss(kind, surprise * weights, weights)
+    heavy = counts if weights is None else counts * (1 + truth * (truth.new_tensor(weights)[:, None] - 1))
+    voxels = _voxel_loss(kind, surprise, heavy)
     if kind == "ce":
         return voxels
-    probabilities = torch.sigmoid(logits) * weights
-    hit, predicted, true = (probabilities * truth).sum(2), probabilities.sum(2), (truth * weights).sum(2)
+    probabilities = torch.sigmoid(logits) * counts
+    hit, predicted, true = (probabilities * truth).sum(2), probabilities.sum(2), (truth * counts).sum(2)
     return voxels + dice(hit, predicted, true, counted=counted)
 
 
@@ -181,24 +247,36 @@ def _split_ignored(values: Tensor, labels: Labels) -> tuple[Tensor, Tensor | Non
 
 
 def _voxel_loss(kind: str, surprise: Tensor, weights: Tensor) -> Tensor:
-    """Return the mean over counted voxels of -log p, or its focal or hardest-voxels form; 0 where none counts."""
+    """Return the weighted mean of -log p, or of its focal or hardest-voxels form; 0 where nothing counts."""
     if kind == "dice_focal":
         surprise = surprise * (1 - torch.exp(-surprise)) ** FOCAL_EXPONENT
+    surprise = surprise * weights
     if kind == "dice_topk":
         surprise, chosen = surprise.flatten().topk(max(1, round(TOPK_FRACTION * surprise.numel())), sorted=False)
         weights = weights.flatten()[chosen]
-    return surprise.sum() / weights.sum().clamp(min=1)
+    # Not below the least weight of a voxel: rare classes may weigh more than 1, frequent ones much less.
+    return surprise.sum() / weights.sum().clamp(min=LEAST_WEIGHT)
 
 
 def _dice_loss(
-    hit: Tensor, predicted: Tensor, true: Tensor, *, counted: Tensor, batch: bool, reduce: Reduce | None
+    hit: Tensor,
+    predicted: Tensor,
+    true: Tensor,
+    *,
+    counted: Tensor,
+    batch: bool,
+    reduce: Reduce | None,
+    costs: tuple[float, float],
 ) -> Tensor:
-    """Return 1 - mean soft Dice over what is `counted`; all arguments are sums over voxels, (B, classes)."""
+    """Return 1 - mean soft Tversky index over what is `counted`; all tensors are sums over voxels, (B, classes)."""
     sums = torch.stack((hit, predicted, true)) * counted
     if batch:
         sums, counted = sums.sum(1), counted.amax(0)
         if reduce is not None:
             # A class counts when any rank saw it annotated.
             sums, counted = reduce(sums), reduce(counted.detach().clone()).clamp(max=1)
-    dice = (2 * sums[0] + SMOOTH) / (sums[1] + sums[2] + SMOOTH)
+    # hit + alpha (predicted - hit) + beta (true - hit), doubled, so that halves give Dice to the last digit.
+    alpha, beta = costs
+    below = 2 * (1 - alpha - beta) * sums[0] + 2 * alpha * sums[1] + 2 * beta * sums[2]
+    dice = (2 * sums[0] + SMOOTH) / (below + SMOOTH)
     return ((1 - dice) * counted).sum() / counted.sum().clamp(min=1)

@@ -5,8 +5,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,14 +35,18 @@ class Average:
     decay: float
 
 
-def make_optimizer(network: nn.Module, recipe: Recipe) -> Optimizer:
+def make_optimizer(network: nn.Module, recipe: Recipe, groups: Sequence[dict[str, Any]] | None = None) -> Optimizer:
     """Return the recipe's optimiser over all trainable parameters, at the recipe's learning rate.
 
     On CUDA and on the CPU it runs as one fused kernel: measured on one core with 40 weights of 64x64x3^3, SGD takes
     1.9 ms fused, 4.4 ms one by one and 6.2 ms "foreach"; AdamW 2.8, 7.8 and 17.6 ms.
+
+    Args:
+        groups: All trainable parameters in groups (`params`) with anything else about them; None makes one group.
     """
-    parameters = [item for item in network.parameters() if item.requires_grad]
-    fused = all(item.device.type in FUSED_DEVICES for item in parameters)
+    trained = [item for item in network.parameters() if item.requires_grad]
+    fused = all(item.device.type in FUSED_DEVICES for item in trained)
+    parameters: Any = trained if groups is None else list(groups)
     rate, decay = recipe.learning_rate, recipe.weight_decay
     if recipe.optimizer == "adamw":
         return torch.optim.AdamW(parameters, lr=rate, betas=ADAM_BETAS, weight_decay=decay, fused=fused)
@@ -54,7 +59,7 @@ def make_optimizer(network: nn.Module, recipe: Recipe) -> Optimizer:
     if nesterov:
         # A fused first step that is skipped would leave the buffer that it makes unwritten. A first step from zeros
         # is the ordinary first step.
-        for item in parameters:
+        for item in trained:
             optimizer.state[item]["momentum_buffer"] = torch.zeros_like(item)
     return optimizer
 

@@ -34,6 +34,7 @@ def import_dataset(
     dataset = importing.import_dataset(source, work.name, options=options)
     if not dry_run:
         write_record(work.dataset_file, dataset)
+        importing.write_splits(work.splits_file, dataset.folds)
     return dataset
 
 

@@ -17,9 +17,13 @@ from autoseg.records.results import CaseScore, Evaluation, ModelId, RunRecord, T
 from autoseg.stages import evaluating, predicting, preprocessing, training
 from autoseg.stages.evaluating.truths import score_case
 from autoseg.stages.training import runs
+from autoseg.stages.training.facts import fold_facts
+from autoseg.stages.training.pretrained import find
 from autoseg.workspace import Workspace, locked, read_record, remove_left_overs, write_record
 
 log = logging.getLogger("autoseg")
+
+SHOWN = 4
 
 
 def train(work: Workspace, request: TrainRequest, *, tell: Tell = quiet) -> tuple[Evaluation, ...]:
@@ -54,8 +58,7 @@ def train_models(
             done = (number + now.step / max(now.steps, 1)) / len(wanted)
             # Without a budget the runs to come are taken to be as long as this one.
             to_come = sum(later) if later else (len(wanted) - number - 1) * now.steps * now.step_seconds
-            what = f"{where} step {now.step}/{now.steps} loss {now.loss:.3f} {now.step_seconds:.2f} s/step"
-            tell(what, done, now.seconds_left + to_come)
+            tell(f"{where} {progress_line(now)}", done, now.seconds_left + to_come)
 
         fit(work, plan, model, request, budget_seconds=budget, progress=progress)
         _report_overrun(work, model)
@@ -64,11 +67,28 @@ def train_models(
     return tuple(evaluations)
 
 
+def progress_line(now: training.Progress) -> str:
+    """Return where a run is in a line: loss, Dice (of many classes the four lowest), time, waiting, memory."""
+    scored = sorted((item for item in now.dice.items() if item[1] == item[1]), key=lambda item: item[1])
+    names = scored if len(scored) <= SHOWN else scored[:SHOWN]
+    parts = [f"step {now.step}/{now.steps} loss {now.loss:.3f}"]
+    if names:
+        lowest = "lowest " if len(scored) > SHOWN else ""
+        parts.append(f"Dice {lowest}" + " ".join(f"{name} {value:.2f}" for name, value in names))
+    parts.append(f"{now.step_seconds:.2f} s/step")
+    if now.wait_fraction >= 0.01:
+        parts.append(f"waiting {now.wait_fraction:.0%}")
+    if now.memory_gb:
+        parts.append(f"{now.memory_gb:.1f} GB")
+    return ", ".join(parts)
+
+
 def _report_overrun(work: Workspace, model: ModelId) -> None:
     """Say so when a run took longer than its budget: its steps were fixed before the first one."""
     seconds = read_record(work.model(model) / "model.json", TrainedModel).seconds
-    budget = read_record(work.model(model) / "run.json", RunRecord).budget_seconds
-    if budget and seconds > 1.05 * budget:
+    record = read_record(work.model(model) / "run.json", RunRecord)
+    budget = record.budget_seconds
+    if budget and not record.extensions and seconds > 1.05 * budget:
         log.warning("%s took %.0f s of the %.0f s that it had: the machine became slower", model.key(), seconds, budget)
 
 
@@ -83,8 +103,11 @@ def fit(
 ) -> Path:
     """Train one model on its fold's own cases, or return at once when it is trained already."""
     configuration = plan.configuration(model.configuration)
+    runs.check_variant(model, request, trained=(work.model(model) / "model.json").exists())
+    weights_file = find(request.pretrained, work.folder, model) if request.pretrained else None
     folder = work.preprocessed(configuration.data_key)
     ids = work.dataset().fold(model.fold).training
+    measured = work.fingerprint() if work.fingerprint_file.exists() else None
     previous = predicting.write_out_of_fold(work, plan, model, ids)
     cases = [preprocessing.open_case(folder, id, previous=previous.get(id)) for id in ids]
     return training.fit(
@@ -96,6 +119,8 @@ def fit(
         budget_seconds=budget_seconds,
         device=devices.find(request.device).kind,
         cases_digest=preprocessing.cases_digest(folder, ids),
+        facts=fold_facts(work.dataset(), measured, ids),
+        weights_file=weights_file,
         on_progress=progress,
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import JsonValue
 
@@ -10,13 +10,15 @@ from autoseg.records.dataset import Channel, Correction
 from autoseg.records.geometry import Shape, Triple
 from autoseg.records.labels import Labels
 from autoseg.records.machine import DeviceProfile
-from autoseg.records.record import Record
+from autoseg.records.record import GrowingRecord, Record
 
 NormalizationKind = Literal["ct", "zscore", "minmax", "rgb", "none"]
 
 
-class Augmentation(Record):
+class Augmentation(GrowingRecord):
     """Probability and range of each random change; ranges are (low, high), angles in degrees."""
+
+    LATER: ClassVar[tuple[str, ...]] = ("channel_dropout_probability",)
 
     rotation_probability: float = 0.2
     rotation_degrees: float = 30.0
@@ -38,40 +40,77 @@ class Augmentation(Record):
     gamma_range: tuple[float, float] = (0.7, 1.5)
     previous_morphology_probability: float = 0.4
     previous_removal_probability: float = 0.2
+    channel_dropout_probability: float = 0.0
 
 
-class Recipe(Record):
+class Recipe(GrowingRecord):
     """How a network is trained: every key is fixed by a preset and may be changed with `--set` at training.
 
     Attributes:
         optimizer: `sgd` (Nesterov), `adamw` or `adam`.
-        schedule: `polynomial` (power 0.9), `cosine`, or `warmup_stable_decay`; every one starts with the warm-up.
+        schedule: `polynomial` (power 0.9), `cosine`, `warmup_stable_decay`, or `plateau`; every one starts with the
+            warm-up.
+        plateau_epochs, plateau_factor: `plateau` multiplies the rate by the factor after so many measurements
+            without a gain.
+        monitor_fraction: Share of the fold's training patients that are set apart to measure on.
+        stop_epochs: After so many measurements without a gain the rate is annealed and the run ends; 0 for never.
         warmup_fraction: Share of the steps in which the rate rises linearly from 0.
         decay_fraction: Share of the steps over which `warmup_stable_decay` anneals to 0.
         epochs: Full length, where no budget is given.
         steps_per_epoch: Steps between two validations and log lines.
         foreground_fraction: Share of each batch centred on a foreground voxel (at least one sample).
-        loss: `dice_ce` (regions: Dice + BCE), `dice_focal`, `dice_topk`, `ce`.
+        loss: `dice_ce` (regions: Dice + BCE), `dice_focal`, `dice_topk`, `tversky_ce`, `ce` (regions: BCE).
+        tversky_alpha, tversky_beta: What a false positive and a false negative cost in `tversky_ce`; both 0.5 is Dice.
+        class_weights: `none`, `inverse` or `effective`: of the cross-entropy, from the training cases' voxel counts.
+        positive_weight: How many times a voxel inside a region counts in the BCE; nothing where there are no regions.
+        blob_weight: Weight of the term in which every connected piece counts the same however small; 0 for none.
         batch_dice: Dice over the batch at once rather than per sample; None lets the planner decide.
         deep_supervision: Whether coarser outputs are supervised too.
+        layer_decay: Rate of the first layer as a share of the last's, geometric in between; 1 for the same rate.
+        freeze_fraction: Share of the steps in which weights that were loaded (`--pretrained`) stay as they are.
         ema_decay: Decay of the moving average of the weights, 0 for none. The average is what predicts.
         precision: `auto` measures, or `float32`, `bfloat16`, `float16`.
     """
+
+    LATER: ClassVar[tuple[str, ...]] = (
+        "tversky_alpha",
+        "tversky_beta",
+        "class_weights",
+        "positive_weight",
+        "blob_weight",
+        "plateau_epochs",
+        "plateau_factor",
+        "monitor_fraction",
+        "stop_epochs",
+        "layer_decay",
+        "freeze_fraction",
+    )
 
     optimizer: Literal["sgd", "adamw", "adam"] = "sgd"
     learning_rate: float = 1e-2
     momentum: float = 0.99
     weight_decay: float = 3e-5
     clip: float = 12.0
-    schedule: Literal["polynomial", "cosine", "warmup_stable_decay"] = "polynomial"
+    schedule: Literal["polynomial", "cosine", "warmup_stable_decay", "plateau"] = "polynomial"
     warmup_fraction: float = 0.0
     decay_fraction: float = 0.3
+    plateau_epochs: int = 30
+    plateau_factor: float = 0.2
+    monitor_fraction: float = 0.0
+    stop_epochs: int = 0
     epochs: int = 1000
     steps_per_epoch: int = 250
     foreground_fraction: float = 0.34
-    loss: Literal["dice_ce", "dice_focal", "dice_topk", "ce"] = "dice_ce"
+    loss: Literal["dice_ce", "dice_focal", "dice_topk", "tversky_ce", "ce"] = "dice_ce"
+    tversky_alpha: float = 0.3
+    tversky_beta: float = 0.7
+    class_weights: Literal["none", "inverse", "effective"] = "none"
+    positive_weight: float = 1.0
+    blob_weight: float = 0.0
     batch_dice: bool | None = None
     deep_supervision: bool = True
+    layer_decay: float = 1.0
+    freeze_fraction: float = 0.0
     ema_decay: float = 0.0
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     augmentation: Augmentation = Augmentation()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Self
+from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from autoseg.records.errors import DataError
 
@@ -44,6 +44,24 @@ class Record(BaseModel):
                 file=file,
                 fix="Restore the file, or remove it so that autoseg writes it anew.",
             ) from None
+
+
+class GrowingRecord(Record):
+    """A record that got keys after it was first stored: `LATER` are written only where they differ from their default.
+
+    So what was stored before keeps its digest, and with it its checkpoints and dry runs.
+    """
+
+    LATER: ClassVar[tuple[str, ...]] = ()
+
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = handler(self)
+        fields = type(self).model_fields
+        for name in self.LATER:
+            if getattr(self, name) == fields[name].default:
+                content.pop(name, None)
+        return content
 
 
 def describe(error: ValidationError) -> str:

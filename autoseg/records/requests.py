@@ -42,6 +42,7 @@ class TrainRequest:
     settings: dict[str, str] = field(default_factory=dict)
     minutes: float | None = None
     device: str | None = None
+    pretrained: str | None = None
 
 
 @dataclass(frozen=True)

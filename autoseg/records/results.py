@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from autoseg.records.geometry import Triple
 from autoseg.records.labels import Labels
 from autoseg.records.metrics import NAMES
 from autoseg.records.plan import Configuration
 from autoseg.records.quality import QualityModel
-from autoseg.records.record import Record
+from autoseg.records.record import GrowingRecord, Record
 from autoseg.records.temperature import TemperatureFit
 from autoseg.records.volumes import Passage
 
@@ -55,7 +55,36 @@ class ModelId(Record):
         return f"{self.plan}/{self.configuration}/{self.variant}_s{self.seed}"
 
 
-class RunRecord(Record):
+class Extension(Record):
+    """A run that ended after `from_step` steps went on to `to_step`, with its schedule from the start once more."""
+
+    from_step: int
+    to_step: int
+
+
+class Pretrained(Record):
+    """What a run started from.
+
+    Attributes:
+        file: Of the weights.
+        sha256: Of the file.
+        loaded: How many tensors were taken as they were.
+        adapted: Names of those brought to other channels.
+        new: Names of those drawn at random.
+        unused: Names of what the file holds beside.
+        line: The same for people.
+    """
+
+    file: str
+    sha256: str
+    loaded: int
+    adapted: tuple[str, ...] = ()
+    new: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
+    line: str = ""
+
+
+class RunRecord(GrowingRecord):
     """What was resolved once, before the first step; resuming obeys it.
 
     Attributes:
@@ -71,7 +100,13 @@ class RunRecord(Record):
         step_seconds: Measured before the first step.
         budget_seconds: The wall time that `steps` were resolved from; 0 when none was given.
         torch_version: Another one resumes with a warning: the last digits may differ.
+        monitored: Cases set apart to measure on; not trained on.
+        pretrained: The weights that it started from; None where they were drawn.
+        extensions: What was added to the run after it had ended; `steps` are those before.
+        class_weights: Of the loss, from the voxel counts of the training cases; empty where all count the same.
     """
+
+    LATER: ClassVar[tuple[str, ...]] = ("class_weights", "monitored", "extensions", "pretrained")
 
     schema_version: Literal[1] = 1
     model: ModelId
@@ -91,6 +126,10 @@ class RunRecord(Record):
     budget_seconds: float = 0.0
     torch_version: str
     version: str
+    class_weights: tuple[float, ...] = ()
+    monitored: tuple[str, ...] = ()
+    extensions: tuple[Extension, ...] = ()
+    pretrained: Pretrained | None = None
 
 
 class StoredField(Record):
@@ -111,6 +150,7 @@ class TrainedModel(Record):
     """Stands beside the weights of a finished run; with them, all that prediction needs besides the plan.
 
     Attributes:
+        steps: Done; fewer than planned where the run was stopped on a plateau.
         plan_digest: Of the plan that it was trained under.
         weights_sha256: Of `model.safetensors`.
         configuration: The plan's, with the run's `--set` changes.

@@ -9,6 +9,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
 
+from autoseg.networks.blobs import blob_loss
 from autoseg.networks.losses import Target, make_loss, output_weights, region_targets, shrink_labels
 from autoseg.records.labels import Labels, Region, Structure
 from autoseg.records.plan import Recipe
@@ -271,3 +272,80 @@ def test_a_batch_taken_in_parts_is_the_batch_taken_whole(monkeypatch: pytest.Mon
     parts = loss(logits, Target(labels))
     torch.testing.assert_close(parts, whole)
     torch.testing.assert_close(gradient(parts, logits), slope)
+
+
+def test_tversky_by_hand() -> None:
+    logits, labels = sample(classes=2, batch=1)
+    settings = Recipe(loss="tversky_ce", tversky_alpha=0.2, tversky_beta=0.8)
+    both = make_loss(settings, structures(1), batch_dice=False)(logits, Target(labels))
+    p, truth = torch.softmax(logits, 1)[0, 1], labels[0] == 1
+    hit, false_positive, false_negative = p[truth].sum(), p[~truth].sum(), (1 - p[truth]).sum()
+    index = (2 * hit + 1e-5) / (2 * (hit + 0.2 * false_positive + 0.8 * false_negative) + 1e-5)
+    torch.testing.assert_close(both, 1 - index + functional.cross_entropy(logits, labels.long()))
+
+
+def test_tversky_with_halves_is_dice_to_the_last_digit() -> None:
+    logits, labels = sample()
+    settings = Recipe(loss="tversky_ce", tversky_alpha=0.5, tversky_beta=0.5)
+    values = [make_loss(item, structures(3), batch_dice=True)(logits, Target(labels)) for item in (settings, recipe())]
+    assert values[0].item() == values[1].item()
+
+
+def test_weighted_cross_entropy_is_that_of_torch() -> None:
+    logits, labels = sample()
+    weights = (0.2, 1.0, 2.0, 5.0)
+    mine = make_loss(recipe("ce"), structures(3), batch_dice=False, weights=weights)(logits, Target(labels))
+    other = functional.cross_entropy(logits, labels.long(), torch.tensor(weights))
+    torch.testing.assert_close(mine, other)
+    torch.testing.assert_close(gradient(mine, logits), gradient(other, logits), rtol=1e-4, atol=1e-7)
+
+
+def test_weights_leave_dice_as_it_is() -> None:
+    logits, labels = sample()
+    weights = (0.2, 1.0, 2.0, 5.0)
+    parts = [
+        make_loss(recipe(kind), structures(3), batch_dice=False, weights=item)(logits, Target(labels))
+        for item in (None, weights)
+        for kind in ("dice_ce", "ce")
+    ]
+    torch.testing.assert_close(parts[0] - parts[1], parts[2] - parts[3])
+
+
+def test_positive_weights_of_regions_are_those_of_torch() -> None:
+    logits, labels = sample(classes=3)
+    settings = Recipe(loss="ce", positive_weight=2.0)
+    mine = make_loss(settings, regions(), batch_dice=False, weights=(1.0, 3.0, 5.0))(logits, Target(labels))
+    truth = region_targets(labels, regions())
+    weight = torch.tensor([2.0, 6.0, 10.0]).view(3, 1, 1, 1)
+    bce = functional.binary_cross_entropy_with_logits(logits, truth, pos_weight=weight, reduction="sum")
+    # torch divides by the number of voxels; here by what they weigh, so that the loss stays of one size.
+    torch.testing.assert_close(mine, bce / (1 + truth * (weight - 1)).sum())
+
+
+def test_the_blob_term_is_added_to_the_finest_output_only() -> None:
+    logits, labels = sample(shape=(4, 8, 8))
+    coarse = [torch.randn(3, 4, 4, 4, 4), torch.randn(3, 4, 2, 2, 2)]
+    plain, more = (make_loss(Recipe(blob_weight=weight), structures(3), batch_dice=False) for weight in (0.0, 2.0))
+    term = (more([logits, *coarse], Target(labels)) - plain([logits, *coarse], Target(labels))) / 2
+    expected = blob_loss(1 - torch.softmax(logits, 1)[:, 0], labels > 0, torch.ones(labels.shape))
+    torch.testing.assert_close(term, expected)
+
+
+def test_the_blob_term_leaves_out_samples_that_were_annotated_in_part_and_ignored_voxels() -> None:
+    logits, labels = sample(batch=2)
+    labels[:, 2:] = 4
+    annotated = torch.tensor([[True] * 4, [True, True, False, True]])
+    plain, more = (
+        make_loss(Recipe(blob_weight=weight), structures(3, ignore=255), batch_dice=False) for weight in (0.0, 1.0)
+    )
+    term = more(logits, Target(labels, annotated)) - plain(logits, Target(labels, annotated))
+    inside = 1 - torch.softmax(logits[:1, :, :2], 1)[:, 0]
+    torch.testing.assert_close(term, blob_loss(inside, labels[:1, :2] > 0, torch.ones(1, 2, 5, 6)))
+
+
+def test_the_blob_term_of_regions_runs_on_fake_tensors() -> None:
+    with FakeTensorMode():
+        logits = torch.randn(2, 3, 4, 4, 4, requires_grad=True)
+        target = Target(torch.zeros(2, 4, 4, 4, dtype=torch.uint8), torch.ones(2, 4, dtype=torch.bool))
+        make_loss(Recipe(blob_weight=1.0), regions(), batch_dice=False)(logits, target).backward()
+        assert logits.grad is not None

@@ -40,6 +40,7 @@ class Draw:
         low_resolution: Voxels kept along an axis over voxels there, a channel; 1 for none.
         inverted_gamma: Exponent on the inverted image, a channel; 1 for none.
         gamma: Exponent, a channel; 1 for none.
+        dropped: Whether each channel is to be left out, where it is optional; empty for none.
         previous_operation: Morphology on the previous stage's labels.
         previous_radius: Of that operation, in voxels.
         previous_removal: Whether a piece of the previous stage's labels is removed.
@@ -58,6 +59,7 @@ class Draw:
     low_resolution: PerChannel
     inverted_gamma: PerChannel
     gamma: PerChannel
+    dropped: tuple[bool, ...] = ()
     previous_operation: Operation = "none"
     previous_radius: int = 0
     previous_removal: bool = False
@@ -132,6 +134,8 @@ def draw(
     mirror = [axis in mirror_axes and u < settings.mirror_probability for axis, u in zip(range(3), luck)]
     noise = _uniform(next(luck), settings.noise_variance) if next(luck) < settings.noise_probability else 0.0
     each = (luck, channels)
+    # Drawn last and only where it is asked for, so that runs without it keep their draws.
+    dropped = _dropped(rng.random(1 + channels).tolist(), settings) if settings.channel_dropout_probability else ()
     return Draw(
         angles_degrees=angles,
         scale=scale,
@@ -145,6 +149,7 @@ def draw(
         contrast=_all(*each, settings.contrast_probability, settings.contrast_range),
         inverted_gamma=_all(*each, settings.inverted_gamma_probability, settings.gamma_range),
         gamma=_all(*each, settings.gamma_probability, settings.gamma_range),
+        dropped=dropped,
         previous_operation=_operation(luck, settings) if previous else "none",
         previous_radius=1 + math.floor(next(luck) * MAX_RADIUS) if previous else 0,
         previous_removal=previous and next(luck) < settings.previous_removal_probability,
@@ -164,6 +169,12 @@ def _angles(luck: Iterator[float], settings: Augmentation, in_plane: bool) -> tu
 def _scale(luck: Iterator[float], settings: Augmentation) -> float:
     struck, u = next(luck) < settings.scaling_probability, next(luck)
     return _balanced(u, settings.scaling_range) if struck else 1.0
+
+
+def _dropped(luck: list[float], settings: Augmentation) -> tuple[bool, ...]:
+    """Return which channels a struck sample loses: each with probability 1/2."""
+    struck, *each = luck
+    return tuple(struck < settings.channel_dropout_probability and u < CHANNEL_PROBABILITY for u in each)
 
 
 def _operation(luck: Iterator[float], settings: Augmentation) -> Operation:

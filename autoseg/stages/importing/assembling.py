@@ -23,9 +23,9 @@ from autoseg.stages.importing import (
     totalsegmentator,
     volumes,
 )
-from autoseg.stages.importing.channels import with_kinds
+from autoseg.stages.importing.channels import with_kinds, with_optional
 from autoseg.stages.importing.draft import Draft, Grouping, ImportOptions
-from autoseg.stages.importing.folds import listed_folds, make_folds, read_splits
+from autoseg.stages.importing.folds import folds_by_value, listed_folds, make_folds, read_splits
 from autoseg.stages.importing.groups import given_groups, guess_from_names, guess_siblings
 from autoseg.stages.importing.listing import enumerate_cases
 from autoseg.stages.importing.presence import find_classes
@@ -71,7 +71,8 @@ def import_dataset(source: Path, name: str, *, options: ImportOptions) -> Datase
     if not draft.cases:
         raise DataError("no case is left", file=source, fix="Skip fewer cases.", code="no_cases")
     _check_known(options, draft)
-    draft = Draft(**{**vars(draft), "channels": with_kinds(draft.channels, options.channel_kinds)})
+    channels = with_optional(with_kinds(draft.channels, options.channel_kinds), options.optional)
+    draft = Draft(**{**vars(draft), "channels": channels})
     grouping = _group(draft, options)
     everyone = [case.model_copy(update={"group": grouping.groups[case.id]}) for case in draft.cases]
     locked = {*options.test_cases, *draft.test_cases}
@@ -147,6 +148,8 @@ def _group(draft: Draft, options: ImportOptions) -> Grouping:
 def _fold(cases: Sequence[Case], draft: Draft, options: ImportOptions) -> tuple[tuple[Fold, ...], tuple[str, ...]]:
     if options.splits is not None:
         return read_splits(options.splits, cases, left_out=(*options.skip, *options.test_cases, *draft.test_cases))
+    if options.folds_by is not None:
+        return folds_by_value(cases, _values(options.folds_by, cases), options.folds_by)
     if draft.held_out is not None:
         return listed_folds(draft.held_out, cases)
     presence = find_classes(cases, draft.labels) if draft.presence is None else draft.presence
@@ -157,6 +160,13 @@ def _fold(cases: Sequence[Case], draft: Draft, options: ImportOptions) -> tuple[
     if groups < options.folds:
         return folds, (f"There are {groups} patients, so there are {groups} folds instead of {options.folds}.",)
     return folds, ()
+
+
+def _values(attribute: str, cases: Sequence[Case]) -> dict[str, str]:
+    """Return the attribute of each case, from the data set or from a table."""
+    if Path(attribute).is_file():
+        return dict(given_groups(attribute, cases).groups)
+    return {case.id: case.attributes.get(attribute, "") for case in cases}
 
 
 def _skipped(draft: Draft) -> tuple[str, ...]:

@@ -73,6 +73,17 @@ def with_kinds(channels: Sequence[Channel], kinds: Mapping[str, str]) -> tuple[C
     )
 
 
+def with_optional(channels: Sequence[Channel], names: Sequence[str]) -> tuple[Channel, ...]:
+    """Return the channels with those marked that cases may lack.
+
+    Raises:
+        UsageError: There is no such channel.
+    """
+    for name in names:
+        check_channel(name, channels)
+    return tuple(item.model_copy(update={"optional": True}) if item.name in names else item for item in channels)
+
+
 def check_channel(name: str, channels: Sequence[Channel]) -> None:
     """Raise a UsageError that lists the channels unless one of them is called `name`."""
     names = [channel.name for channel in channels]

@@ -19,11 +19,13 @@ class ImportOptions:
             (`(\\d+)_day`), the path of a CSV or JSON table case -> group, or arithmetic on the number in the id
             (`(id+1)//2`). None: guessed, and the guess is said.
         splits: nnU-Net's `splits_final.json`; its splits become the folds.
+        folds_by: Attribute of the cases (`site`), or path of a CSV or JSON table case -> value: a fold a value.
         test_cases: Ids that are locked away from planning, training and selection.
         skip: Ids to leave out.
         folds: How many folds, where the groups suffice.
         seed: Another seed deals the groups to other folds.
         register: Channels to be registered rigidly onto the first one.
+        optional: Channels that cases may lack.
         fill_nan: What non-finite voxels become: "min" (the channel's finite minimum), a number, or None (refused).
         resample_labels: Whether labels on another grid may be brought onto the image's, nearest.
         roi_table: CSV with the columns `roi` and `name`: what ROIs and segments of DICOM files are called.
@@ -35,11 +37,13 @@ class ImportOptions:
 
     groups: str | None = None
     splits: Path | None = None
+    folds_by: str | None = None
     test_cases: tuple[str, ...] = ()
     skip: tuple[str, ...] = ()
     folds: int = 5
     seed: int = 0
     register: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
     fill_nan: str | float | None = None
     resample_labels: bool = False
     roi_table: Path | None = None

@@ -15,6 +15,8 @@ from autoseg.stages.importing.descriptions import read_json
 from autoseg.stages.importing.listing import enumerate_cases
 from autoseg.workspace import write_bytes
 
+MOST_VALUES = 50
+
 Presence = Mapping[str, frozenset[str]]
 
 
@@ -48,6 +50,52 @@ def make_folds(cases: Sequence[Case], presence: Presence | None, *, count: int =
         held_out = {case.id for case in cases if dealt[case.group] == number}
         partition.append(_fold(str(number), ids, held_out))
     return (*partition, _fold("all", ids, set()))
+
+
+def folds_by_value(
+    cases: Sequence[Case], values: Mapping[str, str], what: str
+) -> tuple[tuple[Fold, ...], tuple[str, ...]]:
+    """Return a fold a value, which holds out all cases that have it, with "all", and which fold holds out what.
+
+    A patient who has cases of several values is never trained on while one of them is held out.
+
+    Args:
+        cases: Of the data set without its test cases.
+        values: Case id -> value, such as the site where it was taken.
+        what: What the values are, for people.
+
+    Raises:
+        UsageError: A case has no value, there is only one, more than 50, or one whose fold leaves nothing to train on.
+    """
+    lacking = [case.id for case in cases if not values.get(case.id)]
+    if lacking:
+        known = sorted({name for case in cases for name in case.attributes})
+        raise UsageError(
+            f"--folds-by {what}: {len(lacking)} of {len(cases)} cases have none ({enumerate_cases(lacking)})",
+            fix=f"The cases have {', '.join(known) or 'no attributes'}; a CSV table of case and value will do as well.",
+            code="bad_folds",
+        )
+    there = sorted({values[case.id] for case in cases})
+    if not 1 < len(there) <= MOST_VALUES:
+        raise UsageError(
+            f"--folds-by {what} would make {len(there)} folds: it has as many different values",
+            fix=f"Give something that has 2 to {MOST_VALUES} values.",
+            code="bad_folds",
+        )
+    folds = []
+    for number, value in enumerate(there):
+        patients = {case.group for case in cases if values[case.id] == value}
+        training = tuple(case.id for case in cases if case.group not in patients)
+        if not training:
+            raise UsageError(
+                f"--folds-by {what}: every patient has a case of {value}, so nobody is left to train on",
+                fix="Use the ordinary folds.",
+                code="bad_folds",
+            )
+        held_out = tuple(case.id for case in cases if values[case.id] == value)
+        folds.append(Fold(name=str(number), training=training, held_out=held_out))
+    notes = [f"Fold {number} holds out {what} {value}." for number, value in enumerate(there)]
+    return (*folds, _fold("all", [case.id for case in cases], set())), tuple(notes)
 
 
 def read_splits(

@@ -16,7 +16,7 @@ from autoseg.records.dataset import Case, Channel, FileSource, check_name
 from autoseg.records.dataset import Source as DataSource
 from autoseg.records.errors import DataError, UserError
 from autoseg.records.labels import Labels
-from autoseg.stages.importing.channels import guess_kind, with_kinds
+from autoseg.stages.importing.channels import guess_kind, with_kinds, with_optional
 from autoseg.stages.importing.descriptions import read_json
 from autoseg.stages.importing.draft import Draft, Grouping, ImportOptions
 from autoseg.stages.importing.listing import listed_file
@@ -76,10 +76,11 @@ def read(source: Path, options: ImportOptions) -> Draft:
     skipped = {row.cells["case"] for row in manifest.rows if row.cells.get("case") in options.skip}
     if not rows:
         raise DataError("lists no case", file=source, fix="Add a row a case.", code="no_cases")
-    _check_rows(rows, ["case", *columns.values(), "label", *_patient(manifest)], list(columns.values()), source)
+    channels = with_optional([Channel(name=name, kind=guess_kind(name)) for name in columns], options.optional)
+    needed = [columns[channel.name] for channel in channels if not channel.optional]
+    _check_rows(rows, ["case", *needed, "label", *_patient(manifest)], list(columns.values()), source)
     cases = tuple(sorted((_case(row, columns, source) for row in rows), key=lambda case: case.id))
     labels, notes = _labels(manifest, cases, source)
-    channels = tuple(Channel(name=name, kind=guess_kind(name)) for name in columns)
     return Draft(
         channels=with_kinds(channels, manifest.kinds or {}),
         labels=labels,
@@ -158,7 +159,7 @@ def _check_rows(rows: Sequence[Row], needed: Sequence[str], images: Sequence[str
     seen: dict[str, str] = {}
     wrong = []
     for row in rows:
-        faults = [*_faults(row, needed), *_path_faults(row, [*images, "label"], source)]
+        faults = [*_faults(row, needed), *_imageless(row, images), *_path_faults(row, [*images, "label"], source)]
         id = row.cells.get("case", "")
         if id and id.lower() in seen:
             faults.append(f"the case stands in {seen[id.lower()]} as well (upper and lower case do not count)")
@@ -186,6 +187,11 @@ def _faults(row: Row, needed: Sequence[str]) -> list[str]:
     return faults
 
 
+def _imageless(row: Row, images: Sequence[str]) -> list[str]:
+    """Only where every channel is optional can a row lack all of them and nothing else."""
+    return [] if any(row.cells.get(name) for name in images) else ["no image at all"]
+
+
 def _path_faults(row: Row, columns: Sequence[str], source: Path) -> list[str]:
     faults = []
     for column in columns:
@@ -209,7 +215,9 @@ def _path(text: str, source: Path) -> Path:
 def _case(row: Row, columns: Mapping[str, str], source: Path) -> Case:
     id = row.cells["case"]
     images: dict[str, DataSource] = {
-        name: FileSource(path=str(_path(row.cells[column], source))) for name, column in columns.items()
+        name: FileSource(path=str(_path(row.cells[column], source)))
+        for name, column in columns.items()
+        if row.cells.get(column)
     }
     return Case(id=id, group=id, images=images, labels=FileSource(path=str(_path(row.cells["label"], source))))
 

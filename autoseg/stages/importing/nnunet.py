@@ -14,7 +14,7 @@ from typing import Any
 from autoseg.records.dataset import Case, Channel, FileSource
 from autoseg.records.dataset import Source as DataSource
 from autoseg.records.errors import DataError
-from autoseg.stages.importing.channels import read_channels
+from autoseg.stages.importing.channels import read_channels, with_optional
 from autoseg.stages.importing.descriptions import read_description
 from autoseg.stages.importing.draft import Draft, ImportOptions
 from autoseg.stages.importing.listing import check_ids, enumerate_cases, image_files, listed_file
@@ -42,6 +42,7 @@ def read(source: Path, options: ImportOptions) -> Draft:
     file = source / "dataset.json"
     description = read_description(file)
     channels = read_channels(description.get("channel_names", description.get("modality")), file=file)
+    channels = with_optional(channels, options.optional)
     labels, notes = read_structures(description.get("labels"), order=description.get("regions_class_order"), file=file)
     if isinstance(description.get("dataset"), Mapping):
         images, truths = _listed(source, description["dataset"], file)
@@ -54,7 +55,7 @@ def read(source: Path, options: ImportOptions) -> Draft:
     skipped = frozenset(options.skip) & known
     kept = sorted(images.keys() - skipped)
     rgb = _one_file_of_colours(images, kept, channels)
-    _check_complete({id: images[id] for id in kept}, truths, skipped, 1 if rgb else len(channels), source)
+    _check_complete({id: images[id] for id in kept}, truths, skipped, channels[:1] if rgb else channels, source)
     check_ids(kept, file=source / "imagesTr")
     cases = tuple(
         Case(id=id, group=id, images=_sources(images[id], channels, rgb), labels=FileSource(path=str(truths[id])))
@@ -122,19 +123,25 @@ def _one_file_of_colours(images: Mapping[str, Files], kept: Sequence[str], chann
 def _sources(files: Files, channels: Sequence[Channel], rgb: bool) -> dict[str, DataSource]:
     if rgb:
         return {c.name: FileSource(path=str(files[0]), volume=number) for number, c in enumerate(channels)}
-    return {c.name: FileSource(path=str(files[number])) for number, c in enumerate(channels)}
+    return {c.name: FileSource(path=str(files[number])) for number, c in enumerate(channels) if number in files}
 
 
 def _check_complete(
-    images: Mapping[str, Files], truths: Mapping[str, Path], skipped: frozenset[str], channels: int, source: Path
+    images: Mapping[str, Files],
+    truths: Mapping[str, Path],
+    skipped: frozenset[str],
+    described: Sequence[Channel],
+    source: Path,
 ) -> None:
-    missing = [id for id, files in images.items() if not set(range(channels)) <= set(files)]
+    channels = len(described)
+    needed = [number for number, channel in enumerate(described) if not channel.optional]
+    missing = [id for id, files in images.items() if -1 in files or not set(needed) <= set(files)]
     if missing:
-        names = [f"{id} ({_lacks(images[id], channels)})" for id in missing]
+        names = [f"{id} ({_lacks(images[id], needed)})" for id in missing]
         raise DataError(
             f"{len(missing)} of {len(images)} cases lack a channel: {enumerate_cases(names)}",
             file=source / "imagesTr",
-            fix="Add the files, or leave these cases out with --skip.",
+            fix="Add the files, leave these cases out with --skip, or let cases lack the channel with --optional.",
             code="missing_channel",
         )
     extra = [id for id, files in images.items() if max(files) >= channels]
@@ -165,10 +172,10 @@ def _check_pairs(images: set[str], truths: set[str], source: Path) -> None:
             )
 
 
-def _lacks(files: Files, channels: int) -> str:
+def _lacks(files: Files, needed: Sequence[int]) -> str:
     if -1 in files:
         return f"{files[-1].name} has no channel number"
-    return ", ".join(f"_{number:04d}" for number in range(channels) if number not in files)
+    return ", ".join(f"_{number:04d}" for number in needed if number not in files)
 
 
 def _remarks(source: Path, description: Mapping[str, Any], cases: int) -> tuple[str, ...]:

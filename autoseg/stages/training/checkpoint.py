@@ -12,6 +12,7 @@ from autoseg.records.errors import DataError
 from autoseg.records.record import Record
 from autoseg.stages.training import learner as learners
 from autoseg.stages.training.learner import Learner
+from autoseg.stages.training.steering import Score
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +26,7 @@ class Position(Record):
         losses: Of the steps since the last line of the history; nan for a skipped step.
         epoch_seconds, waited_seconds: Wall time since that line, and how much of it was waiting for batches.
         bad_in_row: Skipped steps just before.
+        scores: What was measured on the patients set apart.
     """
 
     step: int = 0
@@ -33,6 +35,7 @@ class Position(Record):
     epoch_seconds: float = 0.0
     waited_seconds: float = 0.0
     bad_in_row: int = 0
+    scores: tuple[Score, ...] = ()
 
 
 class _Note(Record):

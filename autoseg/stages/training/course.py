@@ -14,6 +14,7 @@ from autoseg.records.errors import UserError
 from autoseg.records.results import ModelId
 from autoseg.stages.training.checkpoint import Position
 from autoseg.stages.training.history import Epoch
+from autoseg.stages.training.steering import Score
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +31,8 @@ class Progress:
         step_seconds: Mean of this piece of the run, waiting included.
         wait_fraction: Share of the time in which the device waited for a batch, in this piece of the run.
         seconds_left: Expected.
+        dice: Of each structure or region as measured last; empty before the first epoch ends.
+        memory_gb: The most that was used so far: of the card, or of the process on a CPU.
     """
 
     model: ModelId
@@ -39,6 +42,8 @@ class Progress:
     step_seconds: float
     wait_fraction: float
     seconds_left: float
+    dice: dict[str, float] = field(default_factory=dict)
+    memory_gb: float = 0.0
 
 
 @dataclass
@@ -52,6 +57,8 @@ class Course:
         waited: Seconds of waiting in this piece.
         latest_loss: As in Progress.
         losses, epoch_seconds, waited_seconds, bad_in_row: As in Position.
+        scores: As in Position.
+        dice, memory_gb: As in Progress.
         unread: Losses still on the device, with their batches' case ids.
     """
 
@@ -65,6 +72,9 @@ class Course:
     bad_in_row: int
     waited: float = 0.0
     latest_loss: float = math.nan
+    scores: list[Score] = field(default_factory=list)
+    dice: dict[str, float] = field(default_factory=dict)
+    memory_gb: float = 0.0
     unread: list[tuple[Tensor, tuple[str, ...]]] = field(default_factory=list)
 
 
@@ -80,6 +90,7 @@ def begin(start: Position) -> Course:
         epoch_seconds=start.epoch_seconds,
         waited_seconds=start.waited_seconds,
         bad_in_row=start.bad_in_row,
+        scores=list(start.scores),
     )
 
 
@@ -126,6 +137,7 @@ def position(course: Course) -> Position:
         epoch_seconds=course.epoch_seconds,
         waited_seconds=course.waited_seconds,
         bad_in_row=course.bad_in_row,
+        scores=tuple(course.scores),
     )
 
 
@@ -158,6 +170,8 @@ def progress(course: Course, model: ModelId, steps: int) -> Progress:
         step_seconds=step_seconds,
         wait_fraction=course.waited / seconds,
         seconds_left=step_seconds * (steps - course.step),
+        dice=course.dice,
+        memory_gb=course.memory_gb,
     )
 
 

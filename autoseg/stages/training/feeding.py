@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from autoseg.networks import augmentation
+from autoseg.networks.augmentation.absence import kept_channels
 from autoseg.records.errors import ResourceError
 from autoseg.records.plan import Sides
 from autoseg.records.volumes import PreprocessedCase
@@ -66,11 +67,11 @@ def batches(
 
 def augmented(rules: sampling.Rules, windows: sampling.Windows, *, device: str) -> Batch:
     """Return the windows on the device, changed as their draws say and cut to the patch."""
-    image, labels, previous = augmentation.apply(
+    image, labels, previous = _changed(
+        rules,
         windows.draws,
         _tensor(windows.image, device),
         _tensor(windows.labels, device),
-        rules.patch_shape,
         previous=None if windows.previous is None else _tensor(windows.previous, device),
         classes=rules.structures,
     )
@@ -169,3 +170,20 @@ def _tensor(array: np.ndarray, device: str) -> Tensor:
     if torch.device(device).type != "cuda":
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def _changed(
+    rules: sampling.Rules,
+    draws: Sequence[augmentation.Draw],
+    image: Tensor,
+    labels: Tensor,
+    *,
+    previous: Tensor | None,
+    classes: int,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return what the draws make of the tensors; channels that a case lacks stay zero."""
+    kept = kept_channels(draws, image, rules.optional, rules.channels) if rules.optional else None
+    image, labels, previous = augmentation.apply(
+        draws, image, labels, rules.patch_shape, previous=previous, classes=classes
+    )
+    return (image if kept is None else image * kept), labels, previous

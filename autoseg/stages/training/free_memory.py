@@ -1,8 +1,9 @@
-"""How much memory this process may still fill."""
+"""How much memory this process may still fill, and how much it has filled."""
 
 from __future__ import annotations
 
 import contextlib
+import sys
 from pathlib import Path
 
 UNKNOWN_BYTES = 4 * 2**30
@@ -24,3 +25,17 @@ def free_memory_bytes(meminfo: Path = Path("/proc/meminfo"), control_group: Path
         used = int((control_group / "memory.current").read_text())
         free = min(free, max(0, limit - used))
     return free
+
+
+def used_memory_gb(device: str) -> float:
+    """Return the most that was used so far, in GB of 2^30 bytes: of a card by torch, else by this process."""
+    if device.startswith("cuda"):
+        import torch
+
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    with contextlib.suppress(ImportError):  # not on Windows
+        import resource
+
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
+    return 0.0

@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from pydantic import ValidationError
 
@@ -25,6 +27,10 @@ class Epoch(Record):
         seconds: Wall time of the epoch.
         wait_fraction: Share of `seconds` in which the device waited for a batch.
         samples: Seen since the run began.
+        dice: Mean Dice on the patients set apart, or where nobody is, on the epoch's last training batch.
+        average_dice: The same of the moving average of the weights; nan where there is none.
+        measured_on: Which of the two `dice` is.
+        by_class: `dice` of each structure or region.
         skipped: Steps of the epoch that were left out because their loss was not finite.
     """
 
@@ -36,6 +42,10 @@ class Epoch(Record):
     wait_fraction: float
     samples: int
     skipped: int = 0
+    dice: float = math.nan
+    average_dice: float = math.nan
+    measured_on: Literal["batch", "patients"] = "batch"
+    by_class: dict[str, float] = {}
 
 
 def append(folder: Path, epoch: Epoch) -> None:
@@ -79,14 +89,20 @@ def rewind(folder: Path, step: int) -> None:
 def write_csv(folder: Path) -> None:
     """Write `history.csv` from the lines."""
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(Epoch.model_fields), lineterminator="\n")
+    rows = [item.model_dump(exclude={"by_class"}) | _columns(item) for item in read(folder)]
+    names = list(dict.fromkeys(name for row in rows for name in row)) or list(Epoch.model_fields)
+    writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(item.model_dump() for item in read(folder))
+    writer.writerows(rows)
     write_bytes(folder / "history.csv", text.getvalue().encode())
 
 
+def _columns(epoch: Epoch) -> dict[str, float]:
+    return {f"dice {name}": value for name, value in epoch.by_class.items()}
+
+
 def draw_curves(folder: Path, *, title: str) -> None:
-    """Draw `curves.png`: loss and learning rate over the steps."""
+    """Draw `curves.png`: loss, Dice and learning rate over the steps."""
     # Imported here: half a second that only a finished epoch is worth.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -96,8 +112,13 @@ def draw_curves(folder: Path, *, title: str) -> None:
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     steps = [item.step for item in epochs]
-    axes.plot(steps, [item.loss for item in epochs], color="tab:blue", marker=_marker(steps))
-    axes.set(title=title, xlabel="step", ylabel="loss (mean of the epoch)")
+    axes.plot(steps, [item.loss for item in epochs], color="tab:blue", marker=_marker(steps), label="loss")
+    axes.plot(steps, [item.dice for item in epochs], color="tab:green", marker=_marker(steps), label="Dice")
+    if any(item.average_dice == item.average_dice for item in epochs):
+        axes.plot(steps, [item.average_dice for item in epochs], color="tab:olive", label="Dice of the average")
+    where = "patients set apart" if any(item.measured_on == "patients" for item in epochs) else "training batch"
+    axes.legend(title=f"measured on: {where}")
+    axes.set(title=title, xlabel="step", ylabel="loss (mean of the epoch), Dice")
     axes.grid(alpha=0.3)
     rates = axes.twinx()
     rates.plot(steps, [item.rate for item in epochs], color="tab:orange", linewidth=1)

@@ -14,6 +14,8 @@ from torch.optim import Optimizer
 
 from autoseg.networks import catalog, losses, step
 from autoseg.records.plan import Recipe
+from autoseg.records.results import Pretrained
+from autoseg.stages.training import pretrained
 from autoseg.stages.training.feeding import Batch
 from autoseg.stages.training.request import Request, stable_seed
 
@@ -25,6 +27,7 @@ class Learner:
     Attributes:
         precision: Of the forward pass.
         memory_format: Of weights and images: contiguous, or channels last in 2D or 3D.
+        pretrained: What the weights started from; None where they were drawn.
         seed: Of what is random inside the network (dropout), keyed by the step.
     """
 
@@ -38,6 +41,7 @@ class Learner:
     precision: str
     memory_format: torch.memory_format
     seed: int
+    pretrained: Pretrained | None = None
 
 
 def build(request: Request, *, precision: str, memory_format: str) -> Learner:
@@ -48,13 +52,20 @@ def build(request: Request, *, precision: str, memory_format: str) -> Learner:
         torch.manual_seed(seed)
         network = catalog.build(configuration.architecture)
     layout = _layout(memory_format, configuration.dimensions)
+    taken = None
+    if request.given is not None:
+        taken = pretrained.put(request.given, network, configuration, request.labels)
     network = network.to(request.device)
     network = network.to(memory_format=layout).train()  # type: ignore[call-overload]
     recipe = configuration.recipe
     return Learner(
         network=network,
-        loss=losses.make_loss(recipe, request.labels, batch_dice=configuration.batch_dice),
-        optimizer=step.make_optimizer(network, recipe),
+        loss=losses.make_loss(
+            recipe, request.labels, batch_dice=configuration.batch_dice, weights=request.class_weights or None
+        ),
+        optimizer=step.make_optimizer(
+            network, recipe, pretrained.groups(network, configuration, taken, device=request.device)
+        ),
         average=step.make_average(network, recipe.ema_decay),
         scaler=step.make_scaler(request.device, precision),
         recipe=recipe,
@@ -62,13 +73,17 @@ def build(request: Request, *, precision: str, memory_format: str) -> Learner:
         precision=precision,
         memory_format=layout,
         seed=seed,
+        pretrained=taken,
     )
 
 
-def advance(learner: Learner, batch: Batch, *, number: int, rate: float) -> Tensor:
-    """Do step `number` (from 0) at learning rate `rate` and return its loss, a detached scalar on the device."""
+def advance(learner: Learner, batch: Batch, *, number: int, rate: float, frozen: bool = False) -> Tensor:
+    """Do step `number` (from 0) at learning rate `rate` and return its loss, a detached scalar on the device.
+
+    With `frozen` the weights that were loaded stay as they are.
+    """
     for group in learner.optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = 0.0 if frozen and group["loaded"] else rate * group["scale"]
     torch.manual_seed(stable_seed(learner.seed, number))
     return step.train_step(
         learner.network,

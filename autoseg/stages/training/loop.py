@@ -5,28 +5,44 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 import autoseg
 from autoseg.compute import devices
 from autoseg.networks import weights
-from autoseg.records.errors import DataError, ResourceError
-from autoseg.records.plan import Plan
+from autoseg.networks.class_weights import class_weights
+from autoseg.records.errors import DataError, ResourceError, UsageError
+from autoseg.records.plan import Configuration, Plan
 from autoseg.records.results import ModelId, RunRecord, TrainedModel
 from autoseg.records.volumes import PreprocessedCase
-from autoseg.stages.training import checkpoint, course, feeding, history, interruption, resolve, sampling, schedule
+from autoseg.stages.training import (
+    apart,
+    checkpoint,
+    course,
+    extending,
+    feeding,
+    history,
+    interruption,
+    measuring,
+    pretrained,
+    resolve,
+    sampling,
+    steering,
+)
 from autoseg.stages.training import learner as learners
 from autoseg.stages.training import settings as recipe_settings
 from autoseg.stages.training.checkpoint import Position
 from autoseg.stages.training.course import Course, Progress
-from autoseg.stages.training.free_memory import free_memory_bytes
+from autoseg.stages.training.free_memory import free_memory_bytes, used_memory_gb
 from autoseg.stages.training.learner import Learner
-from autoseg.stages.training.request import Request, check_same
+from autoseg.stages.training.request import FoldFacts, Request, check_same
 from autoseg.workspace import locked, read_record, write_record
 
 log = logging.getLogger(__name__)
@@ -49,6 +65,8 @@ def fit(
     budget_seconds: float | None = None,
     device: str = "cpu",
     cases_digest: str = "",
+    facts: FoldFacts | None = None,
+    weights_file: Path | None = None,
     on_progress: Tell | None = None,
 ) -> Path:
     """Train one model and return the path of its weights; a run that was stopped goes on where it stopped.
@@ -66,6 +84,8 @@ def fit(
             resumed run keeps the number of steps that its first call resolved.
         device: As torch names it.
         cases_digest: Of the preprocessed cases; another one refuses to go on.
+        facts: Patients and voxel counts of the cases, for the recipes that ask for them.
+        weights_file: `.safetensors` to start from, of a network of other channels, labels or patch perhaps.
         on_progress: Called after every step; a KeyboardInterrupt that it raises stops the run with a checkpoint.
 
     Returns:
@@ -78,23 +98,36 @@ def fit(
         KeyboardInterrupt: Ctrl-C, SIGTERM or SIGUSR1 came; a checkpoint was written.
     """
     began = time.perf_counter()
-    configuration = recipe_settings.apply(plan.configuration(model.configuration), settings or {})
+    settings, extension = extending.asked(folder, settings or {})
+    configuration = recipe_settings.apply(plan.configuration(model.configuration), settings)
+    facts = facts or FoldFacts()
     request = Request(
         plan_digest=plan.digest(),
         model=model,
         labels=plan.labels,
         configuration=configuration,
-        settings=dict(settings or {}),
+        settings=settings,
         cases=sorted(cases, key=lambda case: case.id),
         cases_digest=cases_digest,
         budget_seconds=budget_seconds,
         device=device,
         began=began,
+        extension=extension,
+        optional=tuple(index for index, channel in enumerate(plan.channels) if channel.optional),
+        given=None if weights_file is None else pretrained.load(weights_file),
+        class_weights=_class_weights(configuration, plan, facts),
     )
     with locked(folder), interruption.watched() as watch, _own_state_of_torch(device):
         if not _ended(folder, request):
-            _run(_checked(request), folder, watch=watch, tell=on_progress or _silent)
+            _run(_set_apart(_checked(request), folder, facts), folder, watch=watch, tell=on_progress or _silent)
         return folder / "model.safetensors"
+
+
+def _class_weights(configuration: Configuration, plan: Plan, facts: FoldFacts) -> tuple[float, ...]:
+    kind = configuration.recipe.class_weights
+    if kind != "none" and not facts.voxels:
+        raise UsageError(f"class_weights={kind} needs voxel counts", fix="Run `autoseg plan_and_preprocess` first.")
+    return class_weights(kind, facts.voxels, plan.labels) or ()
 
 
 @dataclass(frozen=True)
@@ -108,20 +141,30 @@ class _Run:
 
     @property
     def identity(self) -> str:
-        return self.record.digest()
+        return self.record.model_copy(update={"extensions": ()}).digest()
+
+    def end(self, now: Course) -> int:
+        """Return after how many steps the run ends, as far as is known now."""
+        return steering.last_step(steering.phases(self.record)[-1], self.record.configuration.recipe, now.scores)
 
 
 def _ended(folder: Path, request: Request) -> bool:
     """Return whether the folder holds the finished model that is asked for; refuse one of something else."""
     if (folder / "run.json").exists():
-        check_same(read_record(folder / "run.json", RunRecord), request, folder)
+        record = read_record(folder / "run.json", RunRecord)
+        check_same(record, request, folder)
+        if request.extension is not None:
+            record = record.model_copy(update={"extensions": (*record.extensions, request.extension)})
+            write_record(folder / "run.json", record)
     elif (folder / "model.json").exists():
         raise DataError(
             "the record of the run is missing, so nobody can tell what the model was trained on",
             file=folder / "run.json",
             fix="Restore the file, or remove the folder to train anew.",
         )
-    return (folder / "model.json").exists() and (folder / "model.safetensors").exists()
+    if not ((folder / "model.json").exists() and (folder / "model.safetensors").exists()):
+        return False
+    return not extending.pending(record, read_record(folder / "model.json", TrainedModel).steps)
 
 
 def _checked(request: Request) -> Request:
@@ -135,9 +178,25 @@ def _checked(request: Request) -> Request:
     return replace(request, cases=sampling.hold(request.cases, HELD_FRACTION * free_memory_bytes()))
 
 
+def _set_apart(request: Request, folder: Path, facts: FoldFacts) -> Request:
+    """Return the request with the cases to measure on taken out of those to train on; a begun run keeps its own."""
+    if (folder / "run.json").exists():
+        chosen = set(read_record(folder / "run.json", RunRecord).monitored)
+    else:
+        recipe = request.configuration.recipe
+        chosen = set(apart.choose(request.cases, facts.groups, recipe, seed=request.model.seed))
+    return replace(
+        request,
+        cases=[case for case in request.cases if case.id not in chosen],
+        monitored=[case for case in request.cases if case.id in chosen],
+    )
+
+
 def _run(request: Request, folder: Path, *, watch: interruption.Watch, tell: Tell) -> None:
     try:
         record = _record(request, folder)
+        given = pretrained.again(record.pretrained) if record.pretrained and request.given is None else request.given
+        request = replace(request, class_weights=record.class_weights, given=given)
         learner = learners.build(request, precision=record.precision, memory_format=record.memory_format)
         run = _Run(request, record, folder, learner)
         start = checkpoint.load(folder, learner, identity=run.identity) or Position()
@@ -170,6 +229,8 @@ def _record(request: Request, folder: Path) -> RunRecord:
             )
     else:
         record = resolve.resolve(request)
+        if record.pretrained is not None:
+            log.info("%s: %s", record.pretrained.file, record.pretrained.line)
         write_record(path, record)
     torch.set_num_threads(record.threads)
     return record
@@ -179,13 +240,16 @@ def _train(run: _Run, now: Course, watch: interruption.Watch, tell: Tell) -> Pos
     """Do the steps that are left and return where the run ended; everything it leaves but the model is written."""
     record, request = run.record, run.request
     rules = resolve.sampling_rules(request, record.batch_size)
-    ahead = range(now.step, record.steps)
+    ahead = range(now.step, steering.phases(record)[-1].stop)
     saved = drawn = time.perf_counter()
     with contextlib.closing(feeding.batches(rules, request.cases, ahead, device=request.device)) as batches:
-        for number, (batch, wait_seconds) in zip(ahead, batches, strict=True):
+        for number in ahead:
+            if number >= run.end(now):
+                break
+            batch, wait_seconds = next(batches)
             _one_step(run, now, number, batch=batch, wait_seconds=wait_seconds)
             try:
-                tell(course.progress(now, record.model, record.steps))
+                tell(course.progress(now, record.model, run.end(now)))
                 _stop_if_asked(watch)
             except KeyboardInterrupt:
                 _save(run, now)
@@ -196,24 +260,48 @@ def _train(run: _Run, now: Course, watch: interruption.Watch, tell: Tell) -> Pos
             if not now.losses and time.perf_counter() - drawn > CURVES_SECONDS:
                 history.draw_curves(run.folder, title=record.model.key())
                 drawn = time.perf_counter()
-    return _save(run, now) if ahead else now.start
+    return _save(run, now) if now.step > now.start.step else now.start
 
 
 def _one_step(run: _Run, now: Course, number: int, *, batch: feeding.Batch, wait_seconds: float) -> None:
     """Do step `number`; read losses back when it is time, and write the history's line at the end of an epoch."""
     record = run.record
-    rate = schedule.rate(number, record.steps, record.configuration.recipe)
-    loss = learners.advance(run.learner, batch, number=number, rate=rate)
+    phase, recipe = steering.phase_of(record, number), record.configuration.recipe
+    rate = steering.rate(number, phase, recipe, now.scores)
+    loss = learners.advance(run.learner, batch, number=number, rate=rate, frozen=steering.frozen(number, record))
     # On a CPU reading costs nothing; elsewhere it waits until the device has caught up.
     group = 1 if loss.device.type == "cpu" else UNREAD_LOSSES
     length = resolve.epoch_length(record.configuration, record.steps)
-    ends = now.step + 1 == record.steps or (now.step + 1) % length == 0
+    ends = now.step + 1 in {phase.stop, run.end(now)} or (now.step + 1) % length == 0
     course.note(now, loss, batch.cases, wait_seconds=wait_seconds)
     if ends or len(now.unread) >= group:
         course.read(now)
     if ends:
         epoch = -(-now.step // length)
-        history.append(run.folder, course.close_epoch(now, epoch=epoch, rate=rate, batch_size=record.batch_size))
+        line = course.close_epoch(now, epoch=epoch, rate=rate, batch_size=record.batch_size)
+        history.append(run.folder, line.model_copy(update=_measure(run, now, batch)))
+
+
+def _measure(run: _Run, now: Course, batch: feeding.Batch) -> dict[str, Any]:
+    """Measure Dice on the patients set apart, else on the batch at hand, and return it for the history's line."""
+    request, labels = run.request, run.request.labels
+    batches: Sequence[feeding.Batch] = (batch,)
+    if request.monitored:
+        rules = resolve.sampling_rules(request, run.record.batch_size)
+        length = resolve.epoch_length(run.record.configuration, run.record.steps)
+        batches = tuple(measuring.monitored(rules, request.monitored, epoch_length=length, device=request.device))
+    now.dice = measuring.dice(run.learner, batches, labels)
+    now.memory_gb = used_memory_gb(request.device)
+    found: dict[str, Any] = {"dice": measuring.mean(now.dice), "by_class": now.dice}
+    if run.learner.average is not None:
+        with measuring.averaged(run.learner):
+            found["average_dice"] = measuring.mean(measuring.dice(run.learner, batches, labels))
+    if request.monitored:
+        # What predicts is what is steered by.
+        value = found.get("average_dice", found["dice"])
+        now.scores.append(steering.Score(step=now.step, dice=0.0 if math.isnan(value) else value))
+        found["measured_on"] = "patients"
+    return found
 
 
 def _stop_if_asked(watch: interruption.Watch) -> None:
@@ -249,7 +337,7 @@ def _finish(run: _Run, end: Position) -> None:
         model=run.record.model,
         plan_digest=run.request.plan_digest,
         weights_sha256=sha256,
-        steps=run.record.steps,
+        steps=end.step,
         seconds=round(end.seconds, 3),
         configuration=run.record.configuration,
         version=autoseg.__version__,

@@ -4,15 +4,31 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from autoseg.records.errors import UserError
 from autoseg.records.labels import Labels
 from autoseg.records.plan import Configuration
-from autoseg.records.results import ModelId, RunRecord
+from autoseg.records.results import Extension, ModelId, RunRecord
 from autoseg.records.volumes import PreprocessedCase
+
+if TYPE_CHECKING:
+    from autoseg.stages.training.pretrained import Given
+
+
+@dataclass(frozen=True)
+class FoldFacts:
+    """What is known of a fold's training cases beside their arrays.
+
+    Attributes:
+        groups: Case id -> patient; a case that is not named is a patient of its own.
+        voxels: Of an average case, background first, then one a structure; empty where nobody counted.
+    """
+
+    groups: Mapping[str, str] = field(default_factory=dict)
+    voxels: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -25,6 +41,11 @@ class Request:
         cases: To train on, in the order of their ids, so that every run draws the same.
         device: As torch names it, `cpu` or `cuda:0`.
         began: `time.perf_counter()` when the call began; what is measured counts into the budget.
+        extension: Of a run that has ended, to be noted and trained.
+        given: Weights to start from; None draws them.
+        optional: Image channels that a case may lack.
+        monitored: Cases set apart to measure on; not among `cases`.
+        class_weights: Of the loss; empty where all count the same.
     """
 
     plan_digest: str
@@ -37,6 +58,11 @@ class Request:
     budget_seconds: float | None
     device: str
     began: float
+    class_weights: tuple[float, ...] = ()
+    extension: Extension | None = None
+    given: Given | None = None
+    optional: tuple[int, ...] = ()
+    monitored: Sequence[PreprocessedCase] = ()
 
 
 def stable_seed(*parts: object) -> int:
@@ -61,6 +87,9 @@ def check_same(record: RunRecord, request: Request, folder: Path) -> None:
     if record.labels != request.labels:
         rows = differences(record.labels.model_dump(), request.labels.model_dump())
         raise _refusal(folder, f"with other labels: {'; '.join(rows)}")
+    now = request.given
+    if now is not None and (record.pretrained is None or record.pretrained.sha256 != now.sha256):
+        raise _refusal(folder, f"from {record.pretrained.file if record.pretrained else 'new weights'}; now {now.file}")
     if record.cases_digest != request.cases_digest:
         raise _refusal(
             folder,

@@ -15,7 +15,7 @@ import autoseg
 from autoseg.compute import devices
 from autoseg.records.errors import ResourceError
 from autoseg.records.plan import Configuration
-from autoseg.records.results import RunRecord
+from autoseg.records.results import Pretrained, RunRecord
 from autoseg.stages.training import feeding, learner, sampling
 from autoseg.stages.training.request import Request
 
@@ -31,16 +31,20 @@ USABLE_BUDGET_FRACTION = 0.97
 CLOSING_SECONDS = 2.0
 PACE_STEPS = (3, 200)
 PACE_SECONDS = 5.0
+# Measuring on patients set apart: a fifth as many forward passes as there are steps.
+MONITOR_FACTOR = 1.08
 
 
 @dataclass(frozen=True)
 class Trial:
-    """The fastest way of computing a step that was found: seconds a step without and with its batch's making."""
+    """The fastest way of computing a step that was found: seconds a step without and with its batch's making;
+    and what became of the weights to start from."""
 
     precision: Precision
     memory_format: Format
     compute_seconds: float
     step_seconds: float
+    pretrained: Pretrained | None
 
 
 def resolve(request: Request) -> RunRecord:
@@ -56,7 +60,7 @@ def resolve(request: Request) -> RunRecord:
     trial, batch_size = _fitting(request)
     steps = count_steps(
         request.configuration,
-        step_seconds=trial.step_seconds,
+        step_seconds=trial.step_seconds * (MONITOR_FACTOR if request.monitored else 1.0),
         budget_seconds=request.budget_seconds,
         spent_seconds=time.perf_counter() - request.began,
     )
@@ -80,6 +84,9 @@ def resolve(request: Request) -> RunRecord:
         budget_seconds=request.budget_seconds or 0.0,
         torch_version=torch.__version__,
         version=autoseg.__version__,
+        class_weights=request.class_weights,
+        pretrained=trial.pretrained,
+        monitored=tuple(case.id for case in request.monitored),
     )
 
 
@@ -113,6 +120,8 @@ def sampling_rules(request: Request, batch_size: int) -> sampling.Rules:
         structures=len(request.labels.structures),
         mirror_axes=configuration.mirror_axes,
         augmentation=configuration.recipe.augmentation,
+        optional=request.optional,
+        channels=len(configuration.normalizations),
         previous=configuration.previous is not None,
         context_slices=configuration.context_slices,
         sides=configuration.sides,
@@ -171,9 +180,10 @@ def _measure(request: Request, batch_size: int) -> Trial:
         del pupil
     assert best is not None
     seconds, precision, memory_format = best
-    pace = _pace(request, rules, learner.build(request, precision=precision, memory_format=memory_format))
+    pupil = learner.build(request, precision=precision, memory_format=memory_format)
+    pace = _pace(request, rules, pupil)
     log.info("%s, %s: %.3f s a step, %.3f s with its batch", precision, memory_format, seconds, pace)
-    return Trial(precision, memory_format, seconds, pace)
+    return Trial(precision, memory_format, seconds, pace, pupil.pretrained)
 
 
 def _candidates(request: Request) -> Iterator[tuple[Precision, Format]]:

@@ -9,6 +9,7 @@ from autoseg.records.errors import UsageError
 from autoseg.records.plan import Plan
 from autoseg.records.requests import TrainRequest
 from autoseg.records.results import ModelId
+from autoseg.stages.training import extending
 
 
 def models(dataset: Dataset, plan: Plan, request: TrainRequest) -> tuple[ModelId, ...]:
@@ -24,12 +25,8 @@ def models(dataset: Dataset, plan: Plan, request: TrainRequest) -> tuple[ModelId
     for fold in folds:
         dataset.fold(fold)
     chosen = [plan.configuration(name).name for name in names]
-    if request.settings and request.variant == "base":
-        raise UsageError(
-            "--set trains another model beside what is there, and that needs a name",
-            fix="Add --variant NAME.",
-            code="variant_needed",
-        )
+    if set(request.settings) - {extending.KEY} and request.variant == "base":
+        raise _nameless()
     # A cascade's second stage needs the first in every fold, so configurations are the outer loop.
     return tuple(
         ModelId(
@@ -42,6 +39,20 @@ def models(dataset: Dataset, plan: Plan, request: TrainRequest) -> tuple[ModelId
         )
         for name in chosen
         for fold in folds
+    )
+
+
+def check_variant(model: ModelId, request: TrainRequest, *, trained: bool) -> None:
+    """Refuse `--set epochs=...` without a variant where there is no finished run that it could extend."""
+    if request.settings and model.variant == "base" and not trained:
+        raise _nameless()
+
+
+def _nameless() -> UsageError:
+    return UsageError(
+        "--set trains another model beside what is there, and that needs a name",
+        fix="Add --variant NAME. Only --set epochs=... goes without: it extends a run that has ended.",
+        code="variant_needed",
     )
 
 

@@ -33,6 +33,8 @@ class Rules:
         structures: K; positions of other values (background, ignored) are no foreground.
         mirror_axes: Axes that the augmentation may flip.
         augmentation: Its probabilities and ranges.
+        optional: Channels that a case may lack; they stay zero where it does.
+        channels: Of a case; read only where some are optional.
         previous: Whether the previous stage's labels are read too (a cascade's second stage).
         context_slices: Slices on each side that are read as further channels (2.5D).
         sides: What becomes of twins left and right of one another.
@@ -45,6 +47,8 @@ class Rules:
     structures: int
     mirror_axes: tuple[int, ...]
     augmentation: Augmentation
+    optional: tuple[int, ...] = ()
+    channels: int = 1
     previous: bool = False
     context_slices: int = 0
     sides: Sides | None = None

@@ -27,6 +27,8 @@ def rate(step: int, steps: int, recipe: Recipe) -> float:
     progress = (step - warmup) / max(1, steps - warmup)
     if recipe.schedule == "polynomial":
         return float(recipe.learning_rate * (1 - progress) ** POLYNOMIAL_POWER)
+    if recipe.schedule == "plateau":
+        return recipe.learning_rate  # `steering` lowers it by what is measured
     if recipe.schedule == "cosine":
         return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
     decay = max(1, round(recipe.decay_fraction * steps))

@@ -40,7 +40,8 @@ def apply(configuration: Configuration, settings: Mapping[str, str]) -> Configur
     for key, text in settings.items():
         _check_key(key)
         part, name = (content["augmentation"], key[len(PREFIX) :]) if key.startswith(PREFIX) else (content, key)
-        part[name] = _value(text)
+        # `none` is a word of its own where a key takes words, and nothing where it takes numbers.
+        part[name] = text.strip().lower() if name == "class_weights" else _value(text)
     recipe = _validated(content, settings)
     architecture = configuration.architecture.model_copy(update={"deep_supervision": recipe.deep_supervision})
     changes: dict[str, Any] = {"recipe": recipe}
@@ -87,8 +88,8 @@ def _validated(content: dict[str, Any], settings: Mapping[str, str]) -> Recipe:
 def _check_range(key: str, value: Any) -> None:
     """Refuse numbers that no run survives: negative ones, shares above 1, ranges that fall, nothing to do."""
     numbers = [item for item in (value if isinstance(value, tuple) else (value,)) if isinstance(item, int | float)]
-    share = key.endswith(("_probability", "_fraction", "ema_decay"))
-    least = 1 if key in {"epochs", "steps_per_epoch"} else 0
+    share = key.endswith(("_probability", "_fraction", "ema_decay", "plateau_factor", "layer_decay"))
+    least = 1 if key in {"epochs", "steps_per_epoch", "plateau_epochs"} else 0
     wrong = any(not least <= number < float("inf") or (share and number > 1) for number in numbers)
     if wrong or numbers != sorted(numbers) or (key == "ema_decay" and value == 1):
         expected = "between 0 and 1" if share else f"{least} or more"

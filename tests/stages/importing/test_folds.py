@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from autoseg.records.dataset import Case, Fold
 from autoseg.records.errors import DataError, UsageError
-from autoseg.stages.importing.folds import make_folds, read_splits, write_splits
+from autoseg.stages.importing import ImportOptions, import_dataset
+from autoseg.stages.importing.folds import folds_by_value, make_folds, read_splits, write_splits
+from tests.stages.importing import simple
 
 
 def cases(groups: Sequence[str]) -> list[Case]:
@@ -114,3 +116,51 @@ def test_bad_splits(tmp_path: Path, content: object, sentence: str) -> None:
     with pytest.raises(DataError, match=sentence) as caught:
         read_splits(path, single(2))
     assert caught.value.file == str(path)
+
+
+@pytest.mark.parametrize("folds_by", ["sites.csv", "site"])
+def test_sites_come_from_a_table_or_from_the_cases(tmp_path: Path, folds_by: str) -> None:
+    simple.totalsegmentator(tmp_path / "data", {f"s{n}": ["liver"] for n in range(4)})
+    (tmp_path / "sites.csv").write_text("case,site\ns0,Oslo\ns1,Rome\ns2,Rome\ns3,Oslo\n")
+    if folds_by == "site":
+        with pytest.raises(UsageError, match=r"4 of 4 cases have none .*a CSV table of case and value will do"):
+            import_dataset(tmp_path / "data", "toy", options=ImportOptions(folds_by="site"))
+        return
+    options = ImportOptions(folds_by=str(tmp_path / folds_by))
+    dataset = import_dataset(tmp_path / "data", "toy", options=options)
+    assert [fold.held_out for fold in dataset.folds] == [("s0", "s3"), ("s1", "s2"), ()]
+    assert any("holds out" in note and note.endswith("Oslo.") for note in dataset.notes)
+
+
+def at(sites: Sequence[str], groups: Sequence[str] | None = None) -> tuple[list[Case], dict[str, str]]:
+    people = cases(groups or [f"p{n}" for n in range(len(sites))])
+    return people, {case.id: site for case, site in zip(people, sites, strict=True)}
+
+
+def test_each_site_is_held_out_once() -> None:
+    people, sites = at(["Rome", "Oslo", "Rome", "Bern", "Oslo"])
+    folds, notes = folds_by_value(people, sites, "site")
+    assert [fold.held_out for fold in folds] == [("c003",), ("c001", "c004"), ("c000", "c002"), ()]
+    assert folds[0].training == ("c000", "c001", "c002", "c004")
+    assert notes == ("Fold 0 holds out site Bern.", "Fold 1 holds out site Oslo.", "Fold 2 holds out site Rome.")
+
+
+def test_a_patient_of_two_sites_is_not_trained_on_while_one_is_held_out() -> None:
+    people, sites = at(["Rome", "Oslo", "Rome", "Oslo"], ["a", "a", "b", "c"])
+    folds, _ = folds_by_value(people, sites, "site")
+    assert (folds[0].held_out, folds[0].training) == (("c001", "c003"), ("c002",))
+    assert (folds[1].held_out, folds[1].training) == (("c000", "c002"), ("c003",))
+
+
+@pytest.mark.parametrize(
+    ("sites", "groups", "sentence"),
+    [
+        (["Rome", "", ""], None, r"--folds-by site: 2 of 3 cases have none \(c001, c002\)"),
+        (["Rome", "Rome"], None, "--folds-by site would make 1 folds"),
+        ([str(n) for n in range(51)], None, "would make 51 folds"),
+        (["Rome", "Oslo"], ["a", "a"], "every patient has a case of Oslo, so nobody is left to train on"),
+    ],
+)
+def test_values_that_make_no_folds(sites: list[str], groups: list[str] | None, sentence: str) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        folds_by_value(*at(sites, groups), "site")

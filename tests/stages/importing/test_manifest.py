@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from autoseg.records.dataset import FileSource
-from autoseg.records.errors import DataError
+from autoseg.records.errors import DataError, UsageError
 from autoseg.stages.importing import ImportOptions, import_dataset
 from autoseg.stages.importing.manifest import read
 from tests.command_line import done
@@ -66,3 +66,26 @@ def test_another_file_is_no_source(tmp_path: Path) -> None:
     (tmp_path / "x.nii.gz").touch()
     with pytest.raises(DataError, match="is a file that lists no cases in a form that is known"):
         import_dataset(tmp_path / "x.nii.gz", "x", options=ImportOptions())
+
+
+def test_an_optional_channel_may_be_missing(tmp_path: Path) -> None:
+    source = manifest(tmp_path, ["a", "b"])
+    source.write_text(source.read_text().replace("./scans/b_pet.nii.gz", ""))
+    with pytest.raises(DataError, match=r"1 of 2 rows are wrong: .*no image:PET"):
+        read(source, ImportOptions())
+    dataset = import_dataset(source, "m", options=ImportOptions(optional=("PET",)))
+    assert [(item.name, item.optional) for item in dataset.channels] == [("CT", False), ("PET", True)]
+    assert [list(case.images) for case in dataset.cases] == [["CT", "PET"], ["CT"]]
+
+
+def test_a_row_without_any_image_is_wrong_even_where_all_are_optional(tmp_path: Path) -> None:
+    source = manifest(tmp_path, ["a", "b"])
+    text = source.read_text().replace("./scans/b_pet.nii.gz", "").replace("scans/b_ct.nii.gz", "")
+    source.write_text(text)
+    with pytest.raises(DataError, match=r"\(b\): no image at all"):
+        read(source, ImportOptions(optional=("CT", "PET")))
+
+
+def test_an_optional_channel_has_to_exist(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="there is no channel 'MR'"):
+        import_dataset(manifest(tmp_path, ["a"]), "m", options=ImportOptions(optional=("MR",)))

@@ -2,7 +2,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from autoseg.records.dataset import FileSource
+from autoseg.records.errors import DataError
 from autoseg.stages.importing import ImportOptions
 from autoseg.stages.importing.nnunet import group_channels, read, recognise
 from tests.stages.importing.writers import blob, nnunet, voxels, write_json, write_nifti
@@ -83,3 +86,13 @@ def test_test_images_are_mentioned_and_left_alone(tmp_path: Path) -> None:
     draft = read(tmp_path, ImportOptions())
     assert [case.id for case in draft.cases] == ["a"]
     assert any("imagesTs holds 1 images" in note for note in draft.notes)
+
+
+def test_an_optional_channel_may_be_missing(tmp_path: Path) -> None:
+    nnunet(tmp_path, ["a", "b"], channels=("CT", "PET"))
+    (tmp_path / "imagesTr" / "b_0001.nii.gz").unlink()
+    with pytest.raises(DataError, match=r"1 of 2 cases lack a channel: b \(_0001\).*--optional"):
+        read(tmp_path, ImportOptions())
+    draft = read(tmp_path, ImportOptions(optional=("PET",)))
+    assert [list(case.images) for case in draft.cases] == [["CT", "PET"], ["CT"]]
+    assert draft.channels[1].optional

@@ -52,6 +52,19 @@ def test_an_error_while_reading_ahead_names_the_case():
         list(feeding.batches(RULES, [case], range(3), device="cpu"))
 
 
+def test_a_channel_that_a_case_lacks_is_zero_in_its_batches_whatever_is_drawn():
+    image = np.concatenate([make_case("one").image, np.zeros((1, 10, 20, 20), np.float32)])
+    case = make_case("one", image=image)
+    noisy = Augmentation(noise_probability=1.0, noise_variance=(1.0, 1.0), brightness_probability=1.0)
+    rules = replace(RULES, augmentation=noisy)
+    plain = feeding.augmented(rules, sampling.read(rules, [case], 0), device="cpu")
+    assert plain.image[:, 1].abs().max() > 0.5
+    rules = replace(rules, optional=(1,), channels=2)
+    batch = feeding.augmented(rules, sampling.read(rules, [case], 0), device="cpu")
+    assert batch.image[:, 1].abs().max() == 0
+    assert torch.equal(batch.image[:, 0], plain.image[:, 0])
+
+
 def test_leaving_early_ends_the_thread():
     batches = feeding.batches(RULES, make_cases(), range(100), device="cpu")
     next(batches)

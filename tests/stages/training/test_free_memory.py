@@ -1,4 +1,4 @@
-from autoseg.stages.training.free_memory import UNKNOWN_BYTES, free_memory_bytes
+from autoseg.stages.training.free_memory import UNKNOWN_BYTES, free_memory_bytes, used_memory_gb
 
 
 def test_the_system_says_how_much_is_free(tmp_path):
@@ -17,3 +17,8 @@ def test_a_container_may_leave_less(tmp_path):
 
 def test_where_nothing_is_known_four_gigabytes_are_assumed(tmp_path):
     assert free_memory_bytes(tmp_path / "meminfo", tmp_path) == UNKNOWN_BYTES
+
+
+def test_what_the_process_has_used_is_its_peak():
+    """An interpreter with NumPy and torch takes between 50 MB and the 24 GB that a test machine has."""
+    assert 0.05 < used_memory_gb("cpu") < 24

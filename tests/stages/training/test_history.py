@@ -7,7 +7,19 @@ from autoseg.stages.training.history import Epoch
 
 
 def line(step, loss=0.5):
-    return Epoch(epoch=step // 10, step=step, loss=loss, rate=0.01, seconds=1.5, wait_fraction=0.1, samples=2 * step)
+    return Epoch(
+        epoch=step // 10,
+        step=step,
+        loss=loss,
+        rate=0.01,
+        seconds=1.5,
+        wait_fraction=0.1,
+        samples=2 * step,
+        dice=0.6,
+        average_dice=0.7,
+        measured_on="patients",
+        by_class={"front": 0.5, "back": 0.75},
+    )
 
 
 def test_lines_come_back_as_written(tmp_path):
@@ -42,8 +54,10 @@ def test_the_csv_has_a_head_and_a_row_an_epoch(tmp_path):
     history.append(tmp_path, line(10))
     history.write_csv(tmp_path)
     head, row = (tmp_path / "history.csv").read_text().splitlines()
-    assert head == "epoch,step,loss,rate,seconds,wait_fraction,samples,skipped"
-    assert row == "1,10,0.5,0.01,1.5,0.1,20,0"
+    assert head == (
+        "epoch,step,loss,rate,seconds,wait_fraction,samples,skipped,dice,average_dice,measured_on,dice front,dice back"
+    )
+    assert row == "1,10,0.5,0.01,1.5,0.1,20,0,0.6,0.7,patients,0.5,0.75"
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])
@@ -52,3 +66,9 @@ def test_the_picture_is_a_png_even_of_an_empty_history(tmp_path, count):
         history.append(tmp_path, line(10 * (step + 1)))
     history.draw_curves(tmp_path, title="toy")
     assert (tmp_path / "curves.png").read_bytes()[1:4] == b"PNG"
+
+
+def test_a_line_written_before_dice_was_measured_is_read(tmp_path):
+    old = '{"epoch": 1, "step": 10, "loss": 0.5, "rate": 0.01, "seconds": 1, "wait_fraction": 0, "samples": 20}\n'
+    (tmp_path / "history.jsonl").write_text(old)
+    assert math.isnan(history.read(tmp_path)[0].dice)

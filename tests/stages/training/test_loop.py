@@ -16,7 +16,8 @@ from safetensors.torch import load_file
 from autoseg.records.errors import DataError, ResourceError, UsageError, UserError
 from autoseg.records.plan import Recipe
 from autoseg.records.results import RunRecord, TrainedModel
-from autoseg.stages.training import fit, history
+from autoseg.stages.training import fit, history, loop
+from autoseg.stages.training.request import FoldFacts
 from autoseg.workspace import read_record
 from tests.stages.training.records import MODEL, RECIPE, make_case, make_cases, make_configuration, make_plan
 
@@ -299,3 +300,67 @@ def test_2d_and_cascade_configurations_train(tmp_path, dimensions, cascade):
         cases = [make_case(case.id, annotated=case.annotated, previous=case.labels) for case in cases]
     plan = make_plan(make_configuration(dimensions=dimensions, cascade=cascade))
     assert fit(plan, MODEL, tmp_path, cases).exists()
+
+
+def test_class_weights_follow_from_voxels_and_are_obeyed_afterwards(tmp_path, unbroken):
+    settings = {"class_weights": "inverse"}
+    with pytest.raises(UsageError, match="class_weights=inverse needs voxel counts"):
+        fit(make_plan(), MODEL, tmp_path / "none", make_cases(), settings=settings)
+    facts = FoldFacts(voxels=(80.0, 20.0, 5.0))
+    path = fit(make_plan(), MODEL, tmp_path / "run", make_cases(), settings=settings, facts=facts)
+    record = read_record(tmp_path / "run" / "run.json", RunRecord)
+    assert record.class_weights == pytest.approx((0.1429, 0.5714, 2.2857), abs=1e-4)
+    assert sha(path) != sha(unbroken / "model.safetensors")
+
+
+STOPPING = {
+    "epochs": "10",
+    "schedule": "warmup_stable_decay",
+    "learning_rate": "0",
+    "ema_decay": "0.9",
+    "monitor_fraction": "0.3",
+    "stop_epochs": "2",
+}
+
+
+def test_a_run_that_gains_nothing_is_annealed_and_ends_early_however_often_it_is_stopped(tmp_path):
+    """60 steps, a line every 3; at a rate of 0 lines 2 and 3 bring nothing; annealing takes 3 steps of 9."""
+    path = fit(make_plan(), MODEL, tmp_path / "whole", make_cases(), settings=STOPPING)
+    record = read_record(tmp_path / "whole" / "run.json", RunRecord)
+    assert (record.steps, len(record.monitored)) == (60, 1)
+    assert read_record(tmp_path / "whole" / "model.json", TrainedModel).steps == 12
+    lines = history.read(tmp_path / "whole")
+    assert [item.step for item in lines] == [3, 6, 9, 12]
+    assert {item.measured_on for item in lines} == {"patients"}
+    assert all(item.average_dice == item.average_dice for item in lines)
+    folder = begun_like(tmp_path / "broken", tmp_path / "whole")
+    for stop in (4, 10):
+        with pytest.raises(KeyboardInterrupt):
+            fit(make_plan(), MODEL, folder, make_cases(), settings=STOPPING, on_progress=stop_after(stop))
+    assert sha(fit(make_plan(), MODEL, folder, make_cases(), settings=STOPPING)) == sha(path)
+    assert [item.dice for item in history.read(folder)] == [item.dice for item in lines]
+
+
+def test_nobody_set_apart_is_trained_on(tmp_path):
+    seen = set()
+    original = loop.learners.advance
+
+    def advance(learner, batch, **more):
+        seen.update(batch.cases)
+        return original(learner, batch, **more)
+
+    groups = {"one": "a", "two": "a", "three": "b"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop.learners, "advance", advance)
+        settings = {"monitor_fraction": "0.5"}
+        fit(make_plan(), MODEL, tmp_path, make_cases(), settings=settings, facts=FoldFacts(groups))
+    monitored = set(read_record(tmp_path / "run.json", RunRecord).monitored)
+    assert monitored in ({"one", "two"}, {"three"})
+    assert seen == {"one", "two", "three"} - monitored
+
+
+def test_progress_tells_dice_and_memory_once_an_epoch_has_ended(tmp_path):
+    told = []
+    fit(make_plan(), MODEL, tmp_path, make_cases(), on_progress=told.append)
+    assert set(told[-1].dice) == {"front", "back"}
+    assert told[-1].memory_gb > 0.05

@@ -63,7 +63,7 @@ def test_an_unknown_key_names_the_nearest(key, sentence):
     ("key", "value", "sentence"),
     [
         ("epochs", "many", "epochs: input should be a valid integer"),
-        ("schedule", "linear", "schedule: input should be 'polynomial', 'cosine' or 'warmup_stable_decay'"),
+        ("schedule", "linear", "schedule: input should be 'polynomial', 'cosine', 'warmup_stable_decay' or 'plateau'"),
         ("learning_rate", "-1", "--set learning_rate=-1.0: out of range. Expected a number 0 or more."),
         ("augmentation.blur_probability", "1.5", "Expected a number between 0 and 1."),
         ("augmentation.scaling_range", "1.4,0.7", "Expected numbers 0 or more, the smaller first."),
