@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import platform
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -28,6 +30,7 @@ def write(work: Workspace, plan: Plan) -> Path:
     choice = work.choice(plan.name)
     evaluation = read_record(work.ensemble(plan.name) / "evaluation.json", Evaluation)
     table = tables.frame(evaluation)
+    overlays = gathering.overlays(work, plan, choice, evaluation)
     text = _template().render(
         dataset=work.dataset(),
         fingerprint=work.fingerprint(),
@@ -44,12 +47,17 @@ def write(work: Workspace, plan: Plan) -> Path:
         distance=figures.boxes(_by_structure(table, "hd95_mm"), title="HD95 in mm, a dot a case"),
         registered=registrations.registrations(work),
         failures=failures.failures(evaluation),
-        overlays=gathering.overlays(work, plan, choice, evaluation),
+        overlays=overlays,
+        scenes=_scenes(overlays),
         versions={"autoseg": __version__, "torch": torch.__version__, "Python": platform.python_version()},
     )
     file = work.report_file(plan.name)
     write_bytes(file, text.encode())
     return file
+
+
+def _scenes(overlays: Sequence[gathering.Overlay]) -> list[dict[str, Any]]:
+    return [{"title": f"{item.rank}: {item.case}", **item.scene} for item in overlays if item.scene]
 
 
 def _by_structure(table: pd.DataFrame, column: str) -> dict[str, list[float]]:
