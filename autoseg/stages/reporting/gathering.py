@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from autoseg.records.volumes import LabelMap
 from autoseg.stages import evaluating
 from autoseg.stages.ensembling.out_of_fold import OutOfFold
 from autoseg.stages.evaluating.truths import truth
-from autoseg.stages.reporting import figures
+from autoseg.stages.reporting import figures, meshes
 from autoseg.stages.training import history
 from autoseg.workspace import Workspace, read_record
 
@@ -38,6 +39,7 @@ class Overlay:
     rank: str
     mean_dice: float
     picture: str
+    scene: dict[str, Any] | None = None
 
 
 def case_dice(score: CaseScore) -> float:
@@ -92,13 +94,13 @@ def overlays(work: Workspace, plan: Plan, choice: EnsembleChoice, evaluation: Ev
             ranked[index].case,
             rank,
             case_dice(ranked[index]),
-            _picture(there, choice, ranked[index].case, work),
+            *_picture(there, choice, ranked[index].case, work),
         )
         for index, rank in sorted(chosen.items())
     ]
 
 
-def _picture(there: OutOfFold, choice: EnsembleChoice, id: str, work: Workspace) -> str:
+def _picture(there: OutOfFold, choice: EnsembleChoice, id: str, work: Workspace) -> tuple[str, dict[str, Any] | None]:
     dataset = work.dataset()
     case = dataset.case(id)
     image = read_image(case.images, dataset.channels, dataset.corrections, case=id, kept=work.registrations)
@@ -106,4 +108,4 @@ def _picture(there: OutOfFold, choice: EnsembleChoice, id: str, work: Workspace)
     found = there.merged(choice, id)
     array, grid = regrid.orient(image.array, image.grid)
     maps = [LabelMap(regrid.orient(item.array, image.grid)[0], grid) for item in (drawn, found)]
-    return figures.overlay(array[0], maps[0], maps[1])
+    return figures.overlay(array[0], maps[0], maps[1]), meshes.scene(maps[0], maps[1], dataset.labels)

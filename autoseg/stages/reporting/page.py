@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import math
 import platform
-from importlib import resources
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from autoseg import __version__
 from autoseg.records.plan import Plan
 from autoseg.records.results import Evaluation
 from autoseg.stages import evaluating
 from autoseg.stages.evaluating import summaries, tables
-from autoseg.stages.reporting import figures, gathering, registrations
+from autoseg.stages.reporting import failures, figures, gathering, registrations
 from autoseg.workspace import Workspace, read_record, write_bytes
 
 
@@ -29,6 +30,7 @@ def write(work: Workspace, plan: Plan) -> Path:
     choice = work.choice(plan.name)
     evaluation = read_record(work.ensemble(plan.name) / "evaluation.json", Evaluation)
     table = tables.frame(evaluation)
+    overlays = gathering.overlays(work, plan, choice, evaluation)
     text = _template().render(
         dataset=work.dataset(),
         fingerprint=work.fingerprint(),
@@ -44,12 +46,18 @@ def write(work: Workspace, plan: Plan) -> Path:
         dice=figures.boxes(_by_structure(table, "dice"), title="Dice, a dot a case"),
         distance=figures.boxes(_by_structure(table, "hd95_mm"), title="HD95 in mm, a dot a case"),
         registered=registrations.registrations(work),
-        overlays=gathering.overlays(work, plan, choice, evaluation),
+        failures=failures.failures(evaluation),
+        overlays=overlays,
+        scenes=_scenes(overlays),
         versions={"autoseg": __version__, "torch": torch.__version__, "Python": platform.python_version()},
     )
     file = work.report_file(plan.name)
     write_bytes(file, text.encode())
     return file
+
+
+def _scenes(overlays: Sequence[gathering.Overlay]) -> list[dict[str, Any]]:
+    return [{"title": f"{item.rank}: {item.case}", **item.scene} for item in overlays if item.scene]
 
 
 def _by_structure(table: pd.DataFrame, column: str) -> dict[str, list[float]]:
@@ -59,12 +67,16 @@ def _by_structure(table: pd.DataFrame, column: str) -> dict[str, list[float]]:
 def _template():  # type: ignore[no-untyped-def]
     # Names of cases and structures come from files: they are escaped, never trusted.
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_printable
+        loader=PackageLoader("autoseg.stages.reporting", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_printable,
     )
     environment.filters["figure"] = _figure
     environment.filters["fit"] = registrations.fit
-    source = resources.files("autoseg.stages.reporting").joinpath("page.html.j2").read_text(encoding="utf-8")
-    return environment.from_string(source)
+    return environment.get_template("page.html.j2")
 
 
 def _printable(value: object) -> object:
