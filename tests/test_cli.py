@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -102,18 +103,19 @@ class TestWholeWay:
         assert "Knot: nnunet layout, 4 cases from" in whole_way.said["import"]
         assert "1 -> 1, 5 -> 2" in whole_way.said["import"]
         assert "next: autoseg run -d Knot" in whole_way.said["import"]
-        assert whole_way.said["check"] == "Knot: 4 cases, no problem found\n"
+        assert "Knot: 4 cases, no problem found\n" in whole_way.said["check"]
         assert "next: autoseg train -d Knot" in whole_way.said["plan_and_preprocess"]
         assert "next: autoseg ensemble -d Knot" in whole_way.said["train"]
         assert "default/smoke_2d/base_s0/fold_1" in whole_way.said["train"]
-        assert "chosen: default/smoke_2d/base_s0 (1.00)" in whole_way.said["ensemble"]
+        assert re.search(r"chosen: default/smoke_[23]d/base_s0 \(1\.00\)", whole_way.said["ensemble"])
 
     def test_the_records_are_there(self, whole_way: WholeWay) -> None:
         folder = whole_way.folder
         Dataset.parse((folder / "dataset.json").read_bytes(), file="")
         Plan.parse((folder / "plans/default/plan.json").read_bytes(), file="")
         choice = EnsembleChoice.parse((folder / "ensemble/default/choice.json").read_bytes(), file="")
-        assert choice.members == ("default/smoke_2d/base_s0",)
+        assert len(choice.members) == 1  # which of the two hangs on a few steps of training
+        assert {item.members for item in choice.candidates} >= {(f"default/smoke_{n}d/base_s0",) for n in (2, 3)}
         scores = Evaluation.parse((folder / "ensemble/default/evaluation.json").read_bytes(), file="").scores
         assert [score.case for score in scores] == ["MR_1", "MR_2", "MR_3", "MR_4"]
         assert not list(folder.rglob(".tmp-*"))
@@ -210,8 +212,11 @@ class TestWholeWay:
         done("report", *own)
         page = tmp_path / "one/Knot/report/default/report.html"
         assert "<h2>Models compared</h2>" in page.read_text()
-        shutil.rmtree(tmp_path / "one/Knot/models/default/smoke_3d")
-        assert "only default/smoke_2d/base_s0 was trained" in refused("compare", *own, code=2)
+        choice = EnsembleChoice.parse((tmp_path / "one/Knot/ensemble/default/choice.json").read_bytes(), file="")
+        kept = choice.members[0]
+        (other,) = {"smoke_2d", "smoke_3d"} - {kept.split("/")[1]}
+        shutil.rmtree(tmp_path / "one/Knot/models/default" / other)
+        assert f"only {kept} was trained" in refused("compare", *own, code=2)
         done("report", *own)
         assert "Models compared" not in page.read_text()
 

@@ -287,14 +287,12 @@ class Preparation(Record):
 
     Attributes:
         axis_order, spacing_mm, normalizations, data_key: As in Configuration.
-        dimensions: 2 where slices are read one at a time, else 3.
     """
 
     axis_order: tuple[int, int, int]
     spacing_mm: tuple[float | None, float, float]
     normalizations: tuple[Normalization, ...]
     data_key: str
-    dimensions: Literal[2, 3]
 
 
 class Configuration(Record):
@@ -345,7 +343,6 @@ class Configuration(Record):
             spacing_mm=self.spacing_mm,
             normalizations=self.normalizations,
             data_key=self.data_key,
-            dimensions=self.dimensions,
         )
 
 

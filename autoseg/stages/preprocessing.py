@@ -29,9 +29,10 @@ from autoseg.workspace import locked, read_record, write_record
 log = logging.getLogger(__name__)
 
 # Raised when the same inputs would give other arrays, so that old ones are made again.
-METHOD_VERSION = 1
-# Slices are read one at a time in 2D; in 3D the default chunks follow the patch.
-CHUNK_2D = (1, 1, 256, 256)
+METHOD_VERSION = 2
+# Scans that keep their own distance of slices are read a slice at a time; else chunks follow 3D patches. That
+# hangs on what all configurations of a data key have in common, so a case that is done again has the same bytes.
+CHUNK_OF_SLICES = (1, 1, 256, 256)
 
 
 @dataclass(frozen=True)
@@ -251,7 +252,7 @@ def _write_arrays(task: _Task, case: PreprocessedCase) -> list[str]:
 
     Not waiting for the disk: the marker holds their hashes, and a case that does not fit its marker is done again.
     """
-    chunk = CHUNK_2D if task.preparation.dimensions == 2 else None
+    chunk = CHUNK_OF_SLICES if task.preparation.spacing_mm[0] is None else None
     names = [f"{case.id}.image.b2nd"]
     write_array(task.folder / names[0], case.image, chunk=chunk, durable=False)
     if case.labels is not None:

@@ -22,13 +22,13 @@ import torch
 from autoseg.networks import weights
 from autoseg.records.dataset import Channel
 from autoseg.records.plan import Plan
-from autoseg.records.results import TrainedModel
+from autoseg.records.results import EnsembleChoice, TrainedModel
 from tests.command_line import done, listing, refused, typed
 from tests.conftest import WholeWay, measure_little
 from tests.faults import builders
 
 CHECKED = [name for name in builders.FAULTS if not name.startswith(("f44", "f48", "f50"))]
-CHOSEN = "models/default/smoke_2d/base_s0/fold_0"
+TRAINED = "models/default/smoke_2d/base_s0/fold_0"
 
 
 @pytest.fixture(autouse=True)
@@ -247,13 +247,15 @@ class TestPredict:
         assert (tmp_path / "file").read_text() == "precious"
 
     def test_f67_an_ensemble_whose_model_is_gone(self, own: Path, tmp_path: Path) -> None:
-        shutil.rmtree(own / "models/default/smoke_2d")
+        gone = chosen(own).parents[1]
+        (left,) = {"smoke_2d", "smoke_3d"} - {gone.name}
+        shutil.rmtree(gone)
         message = refused(*predicting(own, self.scans(tmp_path / "s", 1), tmp_path / "out"), code=2)
-        assert "no model 'default/smoke_2d/base_s0' was trained" in message
-        assert "There is: default/smoke_3d/base_s0" in message
+        assert f"no model 'default/{gone.name}/base_s0' was trained" in message
+        assert f"There is: default/{left}/base_s0" in message
 
     def test_f69_weights_that_are_not_finite(self, own: Path, tmp_path: Path) -> None:
-        file = own / CHOSEN / "model.safetensors"
+        file = chosen(own) / "model.safetensors"
         tensors, notes = weights.load(file)
         name = next(name for name, tensor in tensors.items() if tensor.is_floating_point())
         tensors[name].view(-1)[0] = torch.nan
@@ -266,7 +268,7 @@ class TestPredict:
 
     def test_f69_values_that_overflow_inside_the_network(self, own: Path, tmp_path: Path) -> None:
         for fold in ("0", "1"):
-            file = own / CHOSEN.replace("fold_0", f"fold_{fold}") / "model.safetensors"
+            file = chosen(own, fold) / "model.safetensors"
             tensors, notes = weights.load(file)
             weights.save(file, {name: torch.full_like(tensor, 3e38) for name, tensor in tensors.items()}, notes)
             matching_hash(file)
@@ -281,7 +283,7 @@ class TestPredict:
             def __reduce__(self) -> tuple[object, tuple[str]]:
                 return os.system, (f"touch {tmp_path / 'pwned'}",)
 
-        file = own / CHOSEN / "model.safetensors"
+        file = chosen(own) / "model.safetensors"
         for content in (pickle.dumps(Evil()), b"PK\3\4" + pickle.dumps(Evil())):
             file.write_bytes(content)
             matching_hash(file)
@@ -292,10 +294,10 @@ class TestPredict:
         assert not (tmp_path / "pwned").exists()
 
     def test_f88_weights_of_another_hash(self, own: Path, tmp_path: Path) -> None:
-        shutil.copy(own / CHOSEN.replace("fold_0", "fold_1") / "model.safetensors", own / CHOSEN)
+        shutil.copy(chosen(own, "1") / "model.safetensors", chosen(own))
         message = refused(*predicting(own, self.scans(tmp_path / "s", 1), tmp_path / "out"), code=3)
         assert "model.json speaks of" in message
-        assert str(own / CHOSEN / "model.safetensors") in message
+        assert str(chosen(own) / "model.safetensors") in message
 
     @pytest.mark.parametrize("name", ["choice", "plan", "model", "run", "dataset"])
     def test_damaged_records_are_named(self, own: Path, tmp_path: Path, name: str) -> None:
@@ -303,7 +305,7 @@ class TestPredict:
             "choice": own / "ensemble/default/choice.json",
             "plan": own / "plans/default/plan.json",
             "dataset": own / "dataset.json",
-        }.get(name, own / CHOSEN / f"{name}.json")
+        }.get(name, chosen(own) / f"{name}.json")
         file.write_bytes(file.read_bytes()[:-20])
         at = ("-d", "Knot", "--root", own.parent)
         words = ("train", *at) if name in {"run", "dataset"} else predicting(own, self.scans(tmp_path / "s", 1),
@@ -320,6 +322,12 @@ def files_no_larger_than(size: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def chosen(own: Path, fold: str = "0") -> Path:
+    """Return the folder of a fold of the candidate that predicts; which one hangs on a few steps of training."""
+    choice = EnsembleChoice.parse((own / "ensemble/default/choice.json").read_bytes(), file="")
+    return own / "models" / choice.members[0] / f"fold_{fold}"
 
 
 def matching_hash(file: Path) -> None:
@@ -340,12 +348,12 @@ class TestTrain:
 
     def test_f76_another_run_holds_the_folder(self, own: Path) -> None:
         holder = {"host": socket.gethostname(), "process": os.getppid(), "since": time.time() - 120}
-        (own / CHOSEN / "lock").write_text(json.dumps(holder))
+        (own / TRAINED / "lock").write_text(json.dumps(holder))
         message = refused(*self.words(own), code=5)
         assert f"another run has been working here for 2 minutes (host {holder['host']}" in message
         assert f"process {os.getppid()}" in message
-        assert str(own / CHOSEN) in message
-        assert (own / CHOSEN / "lock").exists()
+        assert str(own / TRAINED) in message
+        assert (own / TRAINED / "lock").exists()
 
     @pytest.mark.parametrize("damage", ["cut", "flipped", "no marker", "no labels"])
     def test_f57_f58_a_damaged_case_is_made_again(self, own: Path, damage: str) -> None:
@@ -367,7 +375,7 @@ class TestTrain:
     @pytest.mark.parametrize("damage", ["cut", "empty", "pickle"])
     def test_f64_a_damaged_checkpoint_falls_back(self, own: Path, damage: str) -> None:
         """Without `model.json` the run goes on from its checkpoint; from the start when none is whole. Same bytes."""
-        folder = own / CHOSEN
+        folder = own / TRAINED
         (wanted, files) = (folder / "model.safetensors").read_bytes(), sorted(folder.glob("checkpoint.*"))
         assert files
         for name in ("model.json", "model.safetensors"):

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from autoseg.records.check import Problem
-from autoseg.records.dataset import Case, Channel, Correction, FileSource, Source
+from autoseg.records.dataset import Case, Channel, Correction, DicomSource, FileSource, Source
 from autoseg.records.errors import UserError
 from autoseg.records.geometry import Grid, Triple
 from autoseg.records.labels import Labels
@@ -123,6 +123,8 @@ def _facts(task: Task, image: Image) -> ScanFacts | None:
     source = task.case.images.get(task.channels[index].name)
     if source is None or image.array[index].min() == image.array[index].max():
         return None  # what is constant has a warning of its own
+    if isinstance(source, DicomSource):  # every series of a scanner is stored alike
+        return facts_of(image.array[index], dtype=str(image.array.dtype))
     return facts_of(image.array[index], dtype=read_header(Path(source.files()[0])).dtype)
 
 

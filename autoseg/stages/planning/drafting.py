@@ -139,7 +139,6 @@ def preparation(frame: Frame, kind: str) -> Preparation:
         spacing_mm=spacing,
         normalizations=frame.normalizations.value,
         data_key=data_key(frame.axis_order.value, spacing, frame.normalizations.value),
-        dimensions=2 if kind == "2d" else 3,
     )
 
 
