@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from autoseg.images import files
-from tests.command_line import done
+from tests.command_line import done, typed
 from tests.conftest import measure_little
 
 QUICK = ("--no-mirror", "--step", 1.0, "--format", "auto")
@@ -19,9 +19,10 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     measure_little(monkeypatch)
 
 
-def crop(source: Path, target: Path, size: int = 24) -> None:
-    """Keep the middle of a volume, `size` voxels a side at most."""
+def crop(source: Path, target: Path, size: int = 24, slices: int | None = None) -> None:
+    """Keep the middle of the first slices of a volume, `size` voxels a side at most."""
     array, grid = files.read_volume(source)
+    array = array[:slices]
     parts = [slice(max(0, (n - size) // 2), max(0, (n - size) // 2) + min(n, size)) for n in array.shape]
     small = array[tuple(parts)]
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -44,7 +45,8 @@ def totalsegmentator(real: Path, folder: Path) -> Path:
     place = real / "totalsegmentator" / "s0001"
     names = ("ct", "segmentations/vertebrae_L1", "segmentations/aorta", "segmentations/brain")
     for path in (place / f"{name}.nii.gz" for name in names):
-        crop(path, folder / "s0001" / path.relative_to(place), 64)
+        # By their headers the masks cover the first 30 slices of the scan.
+        crop(path, folder / "s0001" / path.relative_to(place), 64, slices=30)
     return folder / "s0001"
 
 
@@ -68,6 +70,16 @@ def heart(real: Path, folder: Path) -> Path:
             (folder / place).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, folder / place)
     return next(path for path in sorted(folder.rglob("*.png")) if "label" not in str(path).lower())
+
+
+def test_masks_that_cover_a_part_of_the_scan_are_refused(real_data: Path, tmp_path: Path) -> None:
+    root = ("--root", tmp_path / "workspace")
+    done("import", real_data / "totalsegmentator", "--as", "It", *root)
+    outcome = typed("check", "-d", "It", "--workers", 1, "--json", *root)
+    assert outcome.code == 3
+    (problem,) = outcome.json()["problems"]
+    assert problem["code"] == "shape_mismatch"
+    assert "labels have shape (30, 101, 122) (z, y, x) but the image has (112, 101, 122)" in problem["what"]
 
 
 @pytest.mark.parametrize(
