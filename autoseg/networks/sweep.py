@@ -173,7 +173,7 @@ def _finished(setting: Setting, image: Tensor, axis: int, part: Box) -> Iterator
     depth = max(group[-1] - group[0] for group in groups) + setting.patch[axis]
     total = torch.zeros(_sizes(_frame(low, high, axis, 0, depth)))
     slab: Tensor | None = None
-    with torch.inference_mode(), evaluating(setting.networks):
+    with evaluating(setting.networks):
         for place, group in enumerate(groups):
             frame = _frame(low, high, axis, group[0], depth)
             windows = [_with(item, axis, start) for start in group for item in across]
@@ -233,6 +233,8 @@ def _weight(shape: Sequence[int], setting: Setting) -> Tensor:
     return weight.to(setting.device)
 
 
+# Not around the generators: between two rows their callers would compute without gradients as well.
+@torch.inference_mode()
 def _logits(setting: Setting, image: Tensor, starts: Sequence[Start]) -> list[Tensor]:
     """Return a tensor (n, K, *patch) a field: the passes over each window, flipped back and added up.
 

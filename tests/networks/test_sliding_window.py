@@ -206,3 +206,24 @@ def test_a_cascade_s_input_is_exchanged_too():
     picture, patch = image(3, 4, 6, 6), (4, 6, 6)
     swap = Swap(axis=2, channels=(0, 2, 1), inputs=(0, 2, 1))
     torch.testing.assert_close(run(Scaled(), picture, patch, mirror_axes=(0, 2), swap=swap), picture)
+
+
+def test_between_two_rows_gradients_are_as_they_were() -> None:
+    from autoseg.networks.sweep import Setting, flips_along, sweep
+
+    network = torch.nn.Conv3d(1, 2, 1)
+    setting = Setting(
+        networks=(network,),
+        patch=(4, 4, 4),
+        dimensions=3,
+        flips=flips_along((), 3),
+        step_fraction=0.5,
+        precision="float32",
+        device=torch.device("cpu"),
+        window_batch=1,
+    )
+    rows = iter(sweep(setting, torch.ones(1, 12, 4, 4), 0).finished)
+    next(rows)
+    assert torch.is_grad_enabled()
+    assert not torch.is_inference_mode_enabled()
+    network(torch.ones(1, 1, 4, 4, 4)).sum().backward()
