@@ -73,7 +73,7 @@ def predict(
         swap=swap,
         cancel=cancel,
     )
-    return _whole(setting, as_tensor(image))[0]
+    return whole(setting, as_tensor(image))[0]
 
 
 def predict_each(
@@ -102,7 +102,7 @@ def predict_each(
         merge=False,
         cancel=cancel,
     )
-    return list(_whole(setting, as_tensor(image)))
+    return list(whole(setting, as_tensor(image)))
 
 
 def default_batch(patch_shape: Sequence[int], device: torch.device | str) -> int:
@@ -119,7 +119,7 @@ def as_tensor(image: Tensor | np.ndarray) -> Tensor:
     return torch.from_numpy(array if array.flags.writeable else array.copy())
 
 
-def _whole(setting: Setting, image: Tensor) -> Tensor:
+def whole(setting: Setting, image: Tensor) -> Tensor:
     """Return the logits of every field over the whole image: float32, (F, K, Z, Y, X), on the CPU."""
     axis = sweep_axis(image.shape[1:], setting.patch)
     rows = sweep(setting, image, axis)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version as version_of
@@ -10,11 +9,12 @@ from pathlib import Path
 
 from autoseg import __version__
 from autoseg.compute import archives
-from autoseg.records.errors import DataError, UsageError
+from autoseg.records.errors import UsageError
 from autoseg.records.fingerprint import Fingerprint
 from autoseg.records.package import MANIFEST, Package, PackagedMember, PackagedNetwork
 from autoseg.records.plan import Plan
 from autoseg.records.results import EnsembleChoice, Evaluation, ModelId, RunRecord, TrainedModel
+from autoseg.stages.predicting.loading import checked_weights
 from autoseg.workspace import Workspace, read_record
 
 SUFFIX = ".safetensors"
@@ -114,22 +114,14 @@ def _member(
 
 
 def _network(folder: Path, model: TrainedModel, file: str) -> PackagedNetwork:
-    weights = folder / "model.safetensors"
-    try:
-        with open(weights, "rb") as stream:
-            found = hashlib.file_digest(stream, "sha256").hexdigest()
-    except FileNotFoundError:
-        raise DataError("the weights are missing", file=weights, fix="Train this fold again.") from None
-    if found != model.weights_sha256:
-        raise DataError(
-            f"the weights have the hash {found[:12]}, but model.json speaks of {model.weights_sha256[:12]}",
-            file=weights,
-            fix="Restore both files together, or train this fold again.",
-            code="hash_mismatch",
-        )
+    weights = checked_weights(folder, model)
     run = read_record(folder / "run.json", RunRecord, missing="Train this fold again.")
     return PackagedNetwork(
-        key=model.model.key(), file=file, bytes=weights.stat().st_size, sha256=found, precision=run.precision
+        key=model.model.key(),
+        file=file,
+        bytes=weights.stat().st_size,
+        sha256=model.weights_sha256,
+        precision=run.precision,
     )
 
 

@@ -12,7 +12,7 @@ from autoseg.images import regrid
 from autoseg.images.context import merged, split_by_side, with_neighbours
 from autoseg.images.regrid import Field
 from autoseg.networks import sliding_window
-from autoseg.networks.sweep import Setting, flips_along, sweep, sweep_axis
+from autoseg.networks.sweep import Setting, flips_along
 from autoseg.records.errors import DataError, UserError
 from autoseg.records.plan import Configuration
 from autoseg.records.volumes import Image, LabelMap, Passage, PreprocessedCase
@@ -155,17 +155,10 @@ def _computed(image: np.ndarray, member: Member, case: str, options: Options) ->
 
 def _whole(source: Computed) -> np.ndarray:
     """Return all logits of a member, (K, Z, Y, X), on the CPU."""
-    axis = sweep_axis(source.shape[1:], source.setting.patch)
-    rows = sweep(source.setting, source.image, axis)
-    result = np.empty(source.shape, np.float32)
     try:
-        for first, block in rows.finished:
-            place = [slice(None)] * 4
-            place[1 + axis] = slice(first, first + block.shape[axis - 3])
-            result[tuple(place)] = block[0].cpu().numpy()
+        return sliding_window.whole(source.setting, source.image)[0].numpy()
     except UserError as error:
         raise error.in_case(source.case) from None
-    return result
 
 
 def _swap(configuration: Configuration) -> sliding_window.Swap | None:

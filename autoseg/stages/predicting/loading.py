@@ -85,9 +85,23 @@ def load_ensemble(
 
 
 def _network(folder: Path, model: TrainedModel, device: str) -> torch.nn.Module:
+    file = checked_weights(folder, model)
+    network = catalog.build(model.configuration.architecture)
+    tensors, _ = weights.load(file)
+    weights.load_into(network, tensors, file=file)
+    return network.to(device).eval()
+
+
+def checked_weights(folder: Path, model: TrainedModel) -> Path:
+    """Return the file of a run's weights, which are those that `model` speaks of.
+
+    Raises:
+        DataError: The file is missing, or holds other weights.
+    """
     file = folder / "model.safetensors"
     try:
-        found = hashlib.sha256(file.read_bytes()).hexdigest()
+        with open(file, "rb") as stream:
+            found = hashlib.file_digest(stream, "sha256").hexdigest()
     except FileNotFoundError:
         raise DataError("the weights are missing", file=file, fix="Train this fold again.") from None
     if found != model.weights_sha256:
@@ -97,7 +111,4 @@ def _network(folder: Path, model: TrainedModel, device: str) -> torch.nn.Module:
             fix="Restore both files together, or train this fold again.",
             code="hash_mismatch",
         )
-    network = catalog.build(model.configuration.architecture)
-    tensors, _ = weights.load(file)
-    weights.load_into(network, tensors, file=file)
-    return network.to(device).eval()
+    return file
