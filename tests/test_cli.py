@@ -68,9 +68,9 @@ class TestHelp:
     def test_the_commands_are_these_and_no_others(self) -> None:
         from typer.main import get_command
 
-        from autoseg.cli import app
+        from autoseg.cli import build
 
-        assert set(get_command(app).commands) == set(COMMANDS)  # type: ignore[attr-defined]
+        assert set(get_command(build()).commands) == set(COMMANDS)  # type: ignore[attr-defined]
 
     @pytest.mark.parametrize("command", COMMANDS)
     def test_every_command_has_help(self, command: str) -> None:

@@ -167,7 +167,7 @@ def count(
         device_kind: As in `measure_step`.
         fake: Whether tensors are without content; False runs the same step on real ones.
     """
-    tracker = StorageTracker()
+    tracker = StorageTracker(fake=fake)
     autocast = CardAutocast() if device_kind == "cuda" else contextlib.nullcontext()
     with FakeTensorMode() if fake else contextlib.nullcontext(), tracker, autocast:
         network = build(architecture)

@@ -29,8 +29,14 @@ class StorageTracker(TorchDispatchMode):
         flops: Of convolutions, matrix products and attention since `restart`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, fake: bool = False) -> None:
+        """Begin at zero.
+
+        Args:
+            fake: Tensors have no content: what is slow to follow on them and known in advance is not computed.
+        """
         super().__init__()
+        self._known = _KNOWN_RESULTS if fake else {}
         self.live_bytes = 0
         self.peak_bytes = 0
         self.flops = 0.0
@@ -45,14 +51,21 @@ class StorageTracker(TorchDispatchMode):
         self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         """Run one operator and note what it made."""
+        if func is torch.ops.prim.device.default:  # by far the most frequent, and makes nothing
+            return func(*args)
         kwargs = dict(kwargs or {})
-        result = _as_computed(func, args, func(*args, **kwargs))
+        result = self._known.get(func, func)(*args, **kwargs)
         self.flops += operations(func, args, kwargs, result=result)
-        for leaf in tree_leaves(result):
+        for leaf in (result,) if isinstance(result, Tensor) else tree_leaves(result):
             if isinstance(leaf, Tensor):
                 self._follow(leaf)
         self.peak_bytes = max(self.peak_bytes, self.live_bytes)
         return result
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # Nothing is compiled under this mode; the guard that torch adds otherwise takes its time at every operator.
+        return False
 
     def _follow(self, tensor: Tensor) -> None:
         storage = tensor.untyped_storage()
@@ -69,11 +82,33 @@ class StorageTracker(TorchDispatchMode):
         self.live_bytes -= size
 
 
-def _as_computed(func: Any, args: Sequence[Any], result: Any) -> Any:
-    # Of bfloat16 input and float32 scale torch's fake kernel makes a float32 gradient, the real one a bfloat16 one.
-    if func is torch.ops.aten.native_group_norm_backward.default and isinstance(result[0], Tensor):
-        return (result[0].to(args[1].dtype), *result[1:])
-    return result
+def _group_norm_backward(
+    gradient: Tensor, image: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor | None, *sizes: Any
+) -> tuple[Tensor | None, ...]:
+    # torch's fake kernel runs some thirty operators, and of bfloat16 input and float32 scale makes a float32 gradient,
+    # where the real one makes a bfloat16 one.
+    *_, wanted = sizes
+    like = (image, weight, weight)
+    return tuple(None if it is None or not asked else torch.empty_like(it) for it, asked in zip(like, wanted))
+
+
+def _leaky_relu_backward(gradient: Tensor, image: Tensor, *_: Any) -> Tensor:
+    return torch.empty_like(gradient)
+
+
+def _in_place(*_: Any, **__: Any) -> None:
+    # torch has no fake kernel: it would run the real one on real tensors of every parameter's size.
+    return None
+
+
+# Operator -> the tensors that it makes, for tensors without content.
+_KNOWN_RESULTS: Mapping[Any, Callable[..., Any]] = {
+    torch.ops.aten.native_group_norm_backward.default: _group_norm_backward,
+    torch.ops.aten.leaky_relu_backward.default: _leaky_relu_backward,
+    torch.ops.aten._fused_sgd_.default: _in_place,
+    torch.ops.aten._fused_adam_.default: _in_place,
+    torch.ops.aten._fused_adamw_.default: _in_place,
+}
 
 
 def operations(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], *, result: Any) -> float:

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from autoseg import __version__, upkeep
 from autoseg.compute.companion import NOBODY, Companion, companion
-from autoseg.pipeline import Tell, quiet, timing
+from autoseg.pipeline import Tell, measuring, quiet, timing
 from autoseg.records.check import CheckReport
 from autoseg.records.dataset import Dataset
 from autoseg.records.errors import CasesFailed, DataError, UserError
@@ -22,6 +23,7 @@ from autoseg.records.requests import PlanRequest
 from autoseg.stages import checking, importing, planning, preprocessing
 from autoseg.stages.checking import leaving_out
 from autoseg.stages.planning.remembered import remembering
+from autoseg.stages.planning.stored import StoredCost
 from autoseg.workspace import Workspace, read_record, write_record
 
 log = logging.getLogger("autoseg")
@@ -83,7 +85,7 @@ def checked(work: Workspace, workers: int | None, *, skip_bad: bool = False, tel
 
 def make_plan(work: Workspace, request: PlanRequest, *, workers: int | None = None, write: bool = True) -> Plan:
     """Measure the data set and plan; keeps the fingerprint (unless `write` is off), but not the plan."""
-    with companion(_load_networks) as beside:
+    with companion(measuring.load_networks) as beside:
         fingerprint = upkeep.fingerprint(work, work.dataset(), workers, write=write)
         return _plan(work, fingerprint, request, beside, write=write)
 
@@ -92,12 +94,12 @@ def _plan(
     work: Workspace, fingerprint: Fingerprint, request: PlanRequest, beside: Companion, *, write: bool = True
 ) -> Plan:
     dataset = work.dataset()
-    device = beside.call(_find_device, request, calibrate=request.minutes is not None)
+    device = _device(request, beside, calibrate=request.minutes is not None)
     known = timing.calibration(work, request, device)
     device = timing.planned_for(device, known, request)
-    count_work = partial(beside.call, timing.measure_work)
+    count_work = partial(beside.call, measuring.measure_work)
     pace = timing.pace(work, known, call=count_work, write=write) if known else None
-    cost = remembering(partial(beside.call, timing.measure_step), work.dry_runs, write=write)
+    cost = remembering(partial(_dry_run, beside), work.dry_runs, write=write)
     situation = planning.Situation(fingerprint, device, request.minutes, _folds(dataset), cost, pace)
     presets, choice = timing.presets(request, situation)
     plan = planning.make_plan(
@@ -126,7 +128,7 @@ def plan_and_preprocess(
     """
     tell("fingerprint and plan", 0.0, None)
     dataset = work.dataset()
-    with companion(_load_networks) as beside, ThreadPoolExecutor(1) as thread:
+    with companion(measuring.load_networks) as beside, ThreadPoolExecutor(1) as thread:
         fingerprint = upkeep.fingerprint(work, dataset, workers)
         planned = thread.submit(_plan, work, fingerprint, request, beside)
 
@@ -164,11 +166,11 @@ def forecast(
     """Return how long the plan's line-up takes on this device, its speed measured where the plan did not ask for it."""
     speed = plan.device.flops_per_second
     known = timing.calibration(work, request, plan.device)
-    steps = timing.lineup_seconds(work, plan, known, call=partial(beside.call, timing.measure_work), write=write)
+    steps = timing.lineup_seconds(work, plan, known, call=partial(beside.call, measuring.measure_work), write=write)
     if known is not None and speed <= 0:
         speed = timing.dense_speed(known)
     if speed <= 0:
-        speed = beside.call(_find_device, request, calibrate=True).flops_per_second
+        speed = _device(request, beside, calibrate=True).flops_per_second
     return planning.forecast(plan, speed, folds=_folds(work.dataset()), minutes=request.minutes, step_seconds=steps)
 
 
@@ -210,16 +212,9 @@ def _first_preset(request: PlanRequest) -> Preset:
     return planning.change_preset(planning.load_preset(name), request.settings)
 
 
-# What follows loads torch, and is called in the process that has it.
+def _device(request: PlanRequest, beside: Companion, *, calibrate: bool) -> DeviceProfile:
+    return beside.call(measuring.find_device, request.device, request.memory_gb, calibrate=calibrate)
 
 
-def _load_networks() -> None:
-    from autoseg.networks.memory import load
-
-    load()
-
-
-def _find_device(request: PlanRequest, *, calibrate: bool) -> DeviceProfile:
-    from autoseg.compute import devices
-
-    return devices.find(request.device, request.memory_gb, calibrate=calibrate)
+def _dry_run(beside: Companion, *step: Any, **how: str) -> StoredCost:
+    return StoredCost(*beside.call(measuring.measure_step, *step, **how))

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from autoseg.pipeline import Tell, quiet
+from autoseg.pipeline.measuring import measure_work
 from autoseg.records.calibration import Calibration, StepWork
 from autoseg.records.machine import DeviceProfile
 from autoseg.records.plan import Configuration, Decision, Plan, Preset
 from autoseg.records.requests import PlanRequest
 from autoseg.stages import planning
-from autoseg.stages.planning.costs import StepCost
 from autoseg.stages.planning.forecasting import corrected
 from autoseg.stages.planning.remembered import remembering_work
 from autoseg.stages.planning.timing import step_factor, step_seconds
@@ -127,20 +127,6 @@ def presets(request: PlanRequest, situation: planning.Situation) -> tuple[list[P
     found = [planning.change_preset(planning.load_preset(name), request.settings) for name in names]
     labels = situation.fingerprint.labels
     return [planning.with_class_vectors(preset, labels) for preset in found], choice
-
-
-def measure_step(*arguments: object, **named: str) -> StepCost:
-    """Dry-run a step; loads torch, so it is called in the process that has it."""
-    from autoseg.networks import memory
-
-    return memory.measure_step(*arguments, **named)  # type: ignore[arg-type]
-
-
-def measure_work(*arguments: object, **named: str) -> StepWork:
-    """Count a step; loads torch, so it is called in the process that has it."""
-    from autoseg.networks import work
-
-    return work.measure_work(*arguments, **named)  # type: ignore[arg-type]
 
 
 def correct_forecast(work: Workspace, plan: str, configuration: str, *, pace_seconds: float, steps: int) -> None:
