@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Before torch is loaded: the threads of several processes would wait for one another.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 REAL_DATA = Path(os.environ.get("AUTOSEG_TEST_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
 
 
