@@ -13,25 +13,36 @@ BRIGHT = 100.0
 
 
 def write(
-    folder: Path, *, cases: int, side: int = 40, lesions: int = 3, vessels: int = 0, radius: float = 2.0, seed: int = 0
+    folder: Path,
+    *,
+    cases: int,
+    side: int = 40,
+    lesions: int = 3,
+    vessels: int = 0,
+    radius: float = 2.0,
+    lacking: int = -1,
 ) -> Path:
-    """Write a data set in nnU-Net's layout: cubes of `side` voxels of 1 mm, `lesions` balls and `vessels` rods each."""
+    """Write a data set in nnU-Net's layout: cubes of `side` voxels of 1 mm, `lesions` balls and `vessels` rods each.
+
+    From 0, `lacking` is the case without the second channel, which all others have.
+    """
     (folder / "imagesTr").mkdir(parents=True)
     (folder / "labelsTr").mkdir()
     for number in range(cases):
-        image, truth = scan(number, side=side, lesions=lesions, vessels=vessels, radius=radius, seed=seed)
+        image, truth = scan(number, side=side, lesions=lesions, vessels=vessels, radius=radius)
+        if 0 <= lacking != number:
+            save(folder / "imagesTr" / f"M_{number:02d}_0001.nii.gz", 2 * image)
         save(folder / "imagesTr" / f"M_{number:02d}_0000.nii.gz", image)
         save(folder / "labelsTr" / f"M_{number:02d}.nii.gz", truth)
-    content = {"channel_names": {"0": "MRI"}, "labels": {"background": 0, "metastasis": 1}}
+    names = {"0": "MRI"} | ({"1": "T2"} if lacking >= 0 else {})
+    content = {"channel_names": names, "labels": {"background": 0, "metastasis": 1}}
     (folder / "dataset.json").write_text(json.dumps(content | {"numTraining": cases, "file_ending": ".nii.gz"}))
     return folder
 
 
-def scan(
-    number: int, *, side: int, lesions: int, vessels: int, radius: float, seed: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
+def scan(number: int, *, side: int, lesions: int, vessels: int, radius: float) -> tuple[np.ndarray, np.ndarray]:
     """Return an image (float32) and its labels (uint8), (Z, Y, X)."""
-    rng = np.random.default_rng([seed, number])
+    rng = np.random.default_rng([0, number])
     place = np.indices((side,) * 3, dtype=np.float32)
     bright, truth, taken = np.zeros((side,) * 3, bool), np.zeros((side,) * 3, np.uint8), []
     while len(taken) < lesions + vessels:

@@ -48,10 +48,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     with pytest.MonkeyPatch.context() as patch:
         measure_little(patch)
         done("import", raw, "--as", "Balls", "--folds", 2, "--root", root)
-        done("plan_and_preprocess", "-d", "Balls", *BY_HAND, "--workers", 1, "--root", root)
-        done("train", "-d", "Balls", "--plan", "again", "-c", FIRST, "--root", root)
-        done("train", "-d", "Balls", "--plan", "again", "-c", SECOND, "--root", root)
-        done("ensemble", "-d", "Balls", "--plan", "again", "--root", root)
+        done("run", "-d", "Balls", *BY_HAND, "--metric", "lesion_f1", "--workers", 1, "--root", root)
     return Trained(root, raw, Workspace.locate("Balls", root))
 
 
@@ -131,7 +128,8 @@ def test_nothing_is_done_again_and_the_status_knows(trained: Trained) -> None:
     before = (trained.fold("0") / "model.safetensors").stat().st_mtime_ns
     kept = trained.fold("0").parent / "proposals" / "M_00.npz"
     made = kept.stat().st_mtime_ns
-    done("train", "-d", "Balls", "--plan", "again", "-c", SECOND, "-f", "0", "--root", trained.root)
+    words = ("--metric", "lesion_f1", "--workers", 1, "--root", trained.root)
+    done("run", "-d", "Balls", *BY_HAND, *words)
     assert (trained.fold("0") / "model.safetensors").stat().st_mtime_ns == before
     assert kept.stat().st_mtime_ns == made
     assert SECOND in done("status", "-d", "Balls", "--root", trained.root).said
@@ -177,6 +175,19 @@ def test_a_damaged_file_of_proposals_is_made_again(copy: Trained) -> None:
 
 def _training(trained: Trained) -> tuple[str, ...]:
     return trained.work.dataset().fold("0").training
+
+
+def test_a_scan_may_lack_an_optional_channel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    measure_little(monkeypatch)
+    root, raw = tmp_path / "workspace", lesions.write(tmp_path / "raw", cases=3, side=24, lesions=2, lacking=1)
+    done("import", raw, "--as", "Balls", "--folds", 3, "--optional", "T2", "--root", root)
+    dropout = ("--set", "recipe.augmentation.channel_dropout_probability=0.5")
+    done("plan_and_preprocess", "-d", "Balls", *BY_HAND, *dropout, "--workers", 1, "--root", root)
+    for configuration in (FIRST, SECOND):
+        done("train", "-d", "Balls", "--plan", "again", "-c", configuration, "--root", root)
+    place = ("-d", "Balls", "--plan", "again", "-m", f"again/{SECOND}/base_s0", "--root", root)
+    done("predict", *place, "-i", raw / "imagesTr", "-o", tmp_path / "out")
+    assert len(list((tmp_path / "out").glob("*.nii.gz"))) == 3
 
 
 LEARNING = {

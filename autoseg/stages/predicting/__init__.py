@@ -1,6 +1,6 @@
 """Checkpoints + Image -> Prediction, one case at a time; held-out and new cases walk the same way."""
 
-from autoseg.stages.predicting.cascade import fold_folder, write_out_of_fold
+from autoseg.stages.predicting.cascade import first_stage, fold_folder, write_out_of_fold
 from autoseg.stages.predicting.earlier import held_out_scans
 from autoseg.stages.predicting.fields import Member, Options, predict_fields
 from autoseg.stages.predicting.held_out import predict_held_out, stored_field
@@ -17,6 +17,7 @@ __all__ = [
     "Segmentation",
     "chosen_regions",
     "describe",
+    "first_stage",
     "fold_folder",
     "held_out_scans",
     "is_package",

@@ -96,7 +96,7 @@ def _proposing(image: Image, member: Member, case: str, labels: Labels, options:
 
     def compute(device: str, memory_bytes: float) -> Foreground:
         (field,) = open_fields(image, [member], case=case, options=replace(options, device=device))
-        return foreground_of(field, labels.output)
+        return foreground_of(field, labels.output, memory_bytes=memory_bytes)
 
     return streaming.within_memory(compute, options.device, _memory_bytes(options), case=case)
 

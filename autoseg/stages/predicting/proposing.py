@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,13 +27,20 @@ from autoseg.stages import preprocessing
 from autoseg.stages.predicting.cascade import first_stage, fold_folder
 from autoseg.workspace import Workspace, read_record, write_record, writing
 
+log = logging.getLogger(__name__)
+
 ARRAYS = ("lesions", "held", "boxes", "level", "empty", "region_fraction")
 FILE = "proposals.json"
 ROWS_AT_ONCE = 8
 
 
-def foreground_of(field: Field, output: str) -> Foreground:
+def foreground_of(field: Field, output: str, *, memory_bytes: float = math.inf) -> Foreground:
     """Return the probability of any structure from a field's logits, read row by row.
+
+    Args:
+        field: Of a first stage, an array or a source.
+        output: `softmax` or `sigmoid`.
+        memory_bytes: Bound of what a source holds while it is read; it is read in tiles where that is not enough.
 
     Raises:
         UserError: The network gave values that are not finite.
@@ -43,13 +52,24 @@ def foreground_of(field: Field, output: str) -> Foreground:
         levels[:] = _levels(torch.from_numpy(array), output)
         return Foreground(levels, field.passage, output)
     axis = sweep_axis(shape, [max(1, depth) for depth in array.depth])
-    rows = array.open(axis, Box(start=(0, 0, 0), stop=shape))
-    place: list[slice] = [slice(None)] * 3
-    for start in range(0, shape[axis], ROWS_AT_ONCE):
-        stop = min(start + ROWS_AT_ONCE, shape[axis])
-        place[axis] = slice(start, stop)
-        levels[tuple(place)] = _levels(rows.read(start, stop), output)
+    for tile in _tiles(shape, axis, array.bytes_held(axis, shape) / memory_bytes):
+        rows, view = array.open(axis, tile), levels[tile.slices()]
+        place: list[slice] = [slice(None)] * 3
+        for start in range(0, shape[axis], ROWS_AT_ONCE):
+            stop = min(start + ROWS_AT_ONCE, shape[axis])
+            place[axis] = slice(start, stop)
+            view[tuple(place)] = _levels(rows.read(start, stop), output)
     return Foreground(levels, field.passage, output)
+
+
+def _tiles(shape: Sequence[int], axis: int, parts: float) -> Iterator[Box]:
+    """Yield boxes that are whole along `axis` and cut another axis, the longest, into so many parts."""
+    across = max((other for other in range(3) if other != axis), key=lambda other: shape[other])
+    count = min(max(1, math.ceil(parts)), shape[across])
+    for number in range(count):
+        low, high = [0, 0, 0], list(shape)
+        low[across], high[across] = (shape[across] * edge // count for edge in (number, number + 1))
+        yield Box(start=(low[0], low[1], low[2]), stop=(high[0], high[1], high[2]))
 
 
 def _levels(logits: torch.Tensor, output: str) -> np.ndarray:
@@ -101,9 +121,26 @@ def chosen_regions(
         counted[case] = _counted(work, plan, model, case, source=source, key=keys[case])
     choice = _choose(configuration, model, counted, weights, digest=_joined(keys.values()))
     write_record(work.model(model) / FILE, choice)
+    _tell(model, choice)
     index = choice.points.index(choice.chosen)
     found = {"threshold": choice.chosen.threshold, "proposals_digest": choice.digest()}
     return configuration.regions.model_copy(update=found), {case: item.at(index) for case, item in counted.items()}
+
+
+def _tell(model: ModelId, choice: ProposalChoice) -> None:
+    chosen = choice.chosen
+    enough = chosen.sensitivity >= choice.wanted_sensitivity
+    log.log(
+        logging.INFO if enough else logging.WARNING,
+        "%s: regions hold %.1f %% of %d lesions at a probability of %.3f%s; %.1f proposals a case, %.1f of them empty",
+        model.key(),
+        100 * chosen.sensitivity,
+        choice.lesions,
+        chosen.threshold,
+        "" if enough else f", fewer than the {choice.wanted_sensitivity:.0%} wanted",
+        chosen.proposals_per_case,
+        chosen.empty_per_case,
+    )
 
 
 def proposals_changed(work: Workspace, plan: Plan, model: ModelId) -> bool:

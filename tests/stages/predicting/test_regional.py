@@ -13,6 +13,7 @@ from autoseg.records.plan import Regions
 from autoseg.stages.predicting.held_out import to_probabilities
 from autoseg.stages.predicting.proposing import foreground_of
 from autoseg.stages.predicting.regional import compute, regions_of, sure_background, widened
+from autoseg.stages.predicting.streaming import Computed
 from tests.images.test_proposals import passage
 
 SHAPE = (20, 24, 22)
@@ -121,6 +122,14 @@ def test_a_source_and_an_array_propose_alike(image):
     way = passage(SHAPE)
     lazily, at_once = (foreground_of(Field(array, way), "softmax") for array in (found, found.whole()))
     assert np.array_equal(lazily.levels, at_once.levels)
+
+
+def test_a_first_stage_that_does_not_fit_the_memory_is_read_in_tiles(image):
+    way, source = passage(SHAPE), Computed(image, setting(), 2, "a")
+    held = source.bytes_held(0, SHAPE)
+    assert foreground_of(Field(source, way), "softmax", memory_bytes=held / 4).levels.tolist() == (
+        foreground_of(Field(source, way), "softmax").levels.tolist()
+    )
 
 
 class Configured:
