@@ -57,7 +57,8 @@ def test_other_data_do_not(of, why):
 
 def test_where_nothing_speaks_for_it_the_plan_keeps_its_bytes():
     made = plan(heads(None))
-    assert "regions" not in made.to_json()
+    assert "3d_regions" not in made.to_json()
+    assert "region_sensitivity" not in preset().to_json()
     assert "lesion_fraction" not in made.to_json()
     assert plan(heads()).configuration("unet_3d").digest() == made.configuration("unet_3d").digest()
 
