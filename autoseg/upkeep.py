@@ -53,9 +53,18 @@ def set_stale_aside(work: Workspace, plan: Plan, model: ModelId) -> None:
     record = read_record(folder / "run.json", RunRecord)
     ids = work.dataset().fold(model.fold).training
     cases = preprocessing.cases_digest(work.preprocessed(configuration.data_key), ids)
-    if (record.configuration_digest, record.cases_digest) == (configuration.digest(), cases):
+    from autoseg.stages import predicting  # here: it loads torch, which planning does without
+
+    planned = record.configuration_digest
+    if record.configuration.regions is not None:
+        planned = record.configuration.as_planned.digest()
+    same_plan = planned == configuration.digest()
+    same_proposals = not predicting.proposals_changed(work, plan, model)
+    if same_plan and record.cases_digest == cases and same_proposals:
         return
-    other = "under another plan" if record.configuration_digest != configuration.digest() else "on other cases"
+    other = "under another plan"
+    if same_plan:
+        other = "on other proposals" if record.cases_digest == cases else "on other cases"
     aside = folder.with_name(f"stale_{record.digest()}_{folder.name}")
     log.warning("%s was trained %s; kept as %s", model.key(), other, aside)
     with locked(folder):  # a run that is still going on is not moved away under its feet

@@ -21,8 +21,10 @@ The tree below the workspace's root (`--root`, else `$AUTOSEG_ROOT`, else `./aut
         checkpoint.{a,b}.safetensors            the last two checkpoints (weights, averages, optimiser state)
         history.jsonl  history.csv  curves.png  a line an epoch
         model.safetensors  model.json           TrainedModel: present only when the run has ended
+        proposals.json                          ProposalChoice, of a second stage on regions
         held_out/<case>.b2nd  <case>.json       probabilities on the network's grid, and the way home
         evaluation.json  scores.csv             Evaluation of the held-out cases
+      models/<plan>/<configuration>/<variant>_s<seed>/proposals/<case>.npz  of a first stage, at several thresholds
       ensemble/<plan>/choice.json               EnsembleChoice
       ensemble/<plan>/evaluation.json scores.csv    Evaluation of the choice, pooled out of fold
       ensemble/<plan>/predictions/<case>.nii.gz the choice's out-of-fold label maps

@@ -109,7 +109,8 @@ def fit(
     ids = work.dataset().fold(model.fold).training
     measured = work.fingerprint() if work.fingerprint_file.exists() else None
     previous = predicting.write_out_of_fold(work, plan, model, ids)
-    cases = [preprocessing.open_case(folder, id, previous=previous.get(id)) for id in ids]
+    regions, windows = predicting.chosen_regions(work, plan, model, ids)
+    cases = [preprocessing.open_case(folder, id, previous=previous.get(id), regions=windows.get(id)) for id in ids]
     return training.fit(
         plan,
         model,
@@ -121,6 +122,7 @@ def fit(
         cases_digest=preprocessing.cases_digest(folder, ids),
         facts=fold_facts(work.dataset(), measured, ids),
         weights_file=weights_file,
+        regions=regions,
         on_progress=progress,
     )
 

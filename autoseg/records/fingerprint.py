@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from autoseg.records.dataset import Channel
 from autoseg.records.geometry import Shape, Triple
 from autoseg.records.labels import Labels
-from autoseg.records.record import Record
+from autoseg.records.record import GrowingRecord, Record
 
 
 class Intensity(Record):
@@ -61,14 +61,33 @@ class StructureFacts(Record):
     centroid: Triple
 
 
-class Fingerprint(Record):
+class PieceFacts(Record):
+    """The connected pieces of all structures together, where they are many, small and sparse: lesions.
+
+    Attributes:
+        per_case: 5th, 50th and 95th percentile of how many a case holds that holds any.
+        volume_ml: The same of a piece's volume, in ml.
+        longest_mm: The same of the longest side of a piece's bounding box, in mm.
+        image_fraction: Median share of a cropped image that they take up together.
+    """
+
+    per_case: Triple
+    volume_ml: Triple
+    longest_mm: Triple
+    image_fraction: float
+
+
+class Fingerprint(GrowingRecord):
     """The data set in numbers.
 
     Attributes:
         dataset_digest: Digest of the Dataset that was measured; another one makes this record stale.
         cases: Training cases only; test cases are never looked at.
         groups: How many patients.
+        pieces: Of all structures together; None where the typical case holds a single piece or large ones.
     """
+
+    LATER: ClassVar[tuple[str, ...]] = ("pieces",)
 
     schema_version: Literal[1] = 1
     dataset: str
@@ -79,3 +98,4 @@ class Fingerprint(Record):
     cases: tuple[CaseFacts, ...]
     intensities: tuple[Intensity, ...]
     structures: tuple[StructureFacts, ...]
+    pieces: PieceFacts | None = None

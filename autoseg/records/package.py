@@ -37,7 +37,7 @@ class PackagedMember(Record):
 
     Attributes:
         name: `ModelId.candidate()`.
-        weight: Its share in the ensemble; 1 for a cascade's first stage.
+        weight: Its share in the ensemble; 1 for a first stage.
         configuration: The plan's, with the run's `--set` changes.
         networks: One a fold.
     """
@@ -56,7 +56,7 @@ class Package(Record):
         origin: Who trained it: `autoseg`, or `nnU-Net v2` for a model that was imported.
         plan: As it was planned, with channels (in the order of the input), labels, corrections and every reason.
         members: What predicts.
-        first_stages: What the members that are a cascade's second stage take in; by the name of their configuration.
+        first_stages: What the members that are a second stage take in; by the name of their configuration.
         postprocessing: Applied in order to the merged labels.
         fingerprint: Of the training data; the cases are numbered, their ids stay at home. None where nobody measured.
         evaluation: Scores of what predicts, pooled out of fold, cases numbered likewise; None where there are none.
@@ -91,8 +91,7 @@ class Package(Record):
         if len(set(files)) != len(files) or MANIFEST in files:
             raise ValueError("two networks lie in one file")
         stages = {stage.configuration.name for stage in self.first_stages}
-        needed = {member.configuration.previous.configuration for member in self.members
-                  if member.configuration.previous}  # fmt: skip
+        needed = {stage for member in self.members if (stage := member.configuration.first_stage)}
         if needed - stages:
             raise ValueError(f"the first stage {', '.join(sorted(needed - stages))} is missing")
         return self

@@ -69,6 +69,9 @@ class Recipe(GrowingRecord):
         layer_decay: Rate of the first layer as a share of the last's, geometric in between; 1 for the same rate.
         freeze_fraction: Share of the steps in which weights that were loaded (`--pretrained`) stay as they are.
         ema_decay: Decay of the moving average of the weights, 0 for none. The average is what predicts.
+        lesion_fraction, rejection_fraction, jitter_fraction: Only where a network works on proposed regions: the share
+            of windows centred on a lesion, and that of windows centred on a proposal that holds none (the rest is
+            centred on any proposal); and how far centres are moved, as a share of the window along each axis.
         precision: `auto` measures, or `float32`, `bfloat16`, `float16`.
     """
 
@@ -84,6 +87,9 @@ class Recipe(GrowingRecord):
         "stop_epochs",
         "layer_decay",
         "freeze_fraction",
+        "lesion_fraction",
+        "rejection_fraction",
+        "jitter_fraction",
     )
 
     optimizer: Literal["sgd", "adamw", "adam"] = "sgd"
@@ -112,6 +118,9 @@ class Recipe(GrowingRecord):
     layer_decay: float = 1.0
     freeze_fraction: float = 0.0
     ema_decay: float = 0.0
+    lesion_fraction: float = 0.5
+    rejection_fraction: float = 0.25
+    jitter_fraction: float = 0.25
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     augmentation: Augmentation = Augmentation()
 
@@ -141,7 +150,7 @@ class NetworkPreset(Record):
     arguments: dict[str, JsonValue] = {}
 
 
-class PlanningPreset(Record):
+class PlanningPreset(GrowingRecord):
     """Bounds that a preset sets to the planner.
 
     Attributes:
@@ -157,7 +166,13 @@ class PlanningPreset(Record):
             right), `swap` (a flip exchanges the twins), `merge_split` (trained as one, split by side afterwards).
         conformance: Plan with nnU-Net's element counts instead of measured memory, `(elements_3d, elements_2d)` at
             8 GB; only tests use it.
+        regions: Whether a second stage on the regions that the 3D network proposes is planned; None lets the rules
+            decide.
+        region_shape: Of that stage's windows, by hand: (z, y, x) of an image in LPS orientation.
+        region_sensitivity: Share of the lesions that the proposed regions must hold, out of fold.
     """
+
+    LATER: ClassVar[tuple[str, ...]] = ("regions", "region_shape", "region_sensitivity")
 
     min_batch: int = 2
     max_batch: int = 4096
@@ -170,6 +185,9 @@ class PlanningPreset(Record):
     context_slices: int | None = None
     left_right: Literal["no_mirror", "swap", "merge_split"] = "no_mirror"
     conformance: tuple[float, float] | None = None
+    regions: bool | None = None
+    region_shape: Shape | None = None
+    region_sensitivity: float = 0.98
 
 
 class ShortBudget(Record):
@@ -282,6 +300,27 @@ class Previous(Record):
     configuration: str
 
 
+class Regions(Record):
+    """Where a second stage for small lesions works: on regions that a first stage proposes; all else is background.
+
+    A proposal is a connected piece of voxels that the first stage holds for foreground with a low probability or more;
+    its region is the piece's bounding box, grown on every side.
+
+    Attributes:
+        configuration: The first stage.
+        sensitivity: Share of the lesions that the regions must hold, by which the probability is chosen out of fold.
+        margin_mm: By which boxes are grown.
+        threshold: The probability; None in a plan, before a first stage was trained.
+        proposals_digest: Of what the probability was chosen from; empty in a plan.
+    """
+
+    configuration: str
+    sensitivity: float
+    margin_mm: float
+    threshold: float | None = None
+    proposals_digest: str = ""
+
+
 class Preparation(Record):
     """What preprocessing needs to know of a configuration.
 
@@ -295,11 +334,11 @@ class Preparation(Record):
     data_key: str
 
 
-class Configuration(Record):
+class Configuration(GrowingRecord):
     """One way to train on the data set. Shapes and spacings are in network order (after `axis_order`).
 
     Attributes:
-        name: `<preset>_2d`, `<preset>_3d`, `<preset>_3d_lowres`, `<preset>_3d_cascade`.
+        name: `<preset>_2d`, `<preset>_3d`, `<preset>_3d_lowres`, `<preset>_3d_cascade`, `<preset>_3d_regions`.
         axis_order: Which axis of the canonical (z, y, x) array becomes the network's first, second, third.
         spacing_mm: Target; None on an axis where every case keeps its own (first axis in 2D).
         patch_shape: (z, y, x); z = 1 in 2D.
@@ -310,7 +349,10 @@ class Configuration(Record):
         context_slices: Neighbouring slices on each side that a 2D network sees as further channels (2.5D); at the
             first and the last slice the edge is repeated.
         sides: Where twins are swapped or merged; None where nothing is flipped from left to right.
+        regions: Where it works, if not everywhere.
     """
+
+    LATER: ClassVar[tuple[str, ...]] = ("regions",)
 
     name: str
     preset: str
@@ -329,6 +371,21 @@ class Configuration(Record):
     data_key: str
     context_slices: int = 0
     sides: Sides | None = None
+    regions: Regions | None = None
+
+    @property
+    def first_stage(self) -> str | None:
+        """The configuration that has to be trained and predict before this one, in every fold."""
+        stage = self.previous or self.regions
+        return stage.configuration if stage else None
+
+    @property
+    def as_planned(self) -> Configuration:
+        """The same before anything was chosen from the predictions of its first stage."""
+        if self.regions is None:
+            return self
+        regions = self.regions.model_copy(update={"threshold": None, "proposals_digest": ""})
+        return self.model_copy(update={"regions": regions})
 
     @property
     def dimensions(self) -> Literal[2, 3]:
@@ -367,7 +424,7 @@ class Plan(Record):
     Attributes:
         name: The plan's folder; `default` unless `--plan` says otherwise.
         configurations: All that were planned.
-        lineup: Those worth training, in order (a cascade after its first stage).
+        lineup: Those worth training, in order (a second stage after its first).
         inputs_digest: Digest of all that the planner was given, so that `run` plans again only when that changed.
     """
 

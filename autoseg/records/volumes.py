@@ -56,6 +56,23 @@ class Passage(Record):
 
 
 @dataclass(frozen=True)
+class CaseRegions:
+    """Where the windows of a second stage for small lesions lie in a training case; boxes int32 (n, 2, 3).
+
+    A box is its first voxel and the one after its last, (z, y, x) on the network's grid.
+
+    Attributes:
+        lesions: Of the truth.
+        proposals: Of a first stage that never saw the case.
+        empty: Bool, one a proposal: no voxel of a lesion lies in its region.
+    """
+
+    lesions: np.ndarray
+    proposals: np.ndarray
+    empty: np.ndarray
+
+
+@dataclass(frozen=True)
 class PreprocessedCase:
     """One case as the network sees it; arrays are NumPy arrays, or blosc2 arrays that read the window asked for.
 
@@ -68,6 +85,7 @@ class PreprocessedCase:
         positions: Inside value -> int32 (n, 3) array of voxel indices (z, y, x) that carry it; a sample of at most
             10,000 a value, drawn with a seed keyed by the case; values without a voxel are missing.
         annotated: Inside values that were annotated in this case (all of 1..K, or fewer).
+        regions: Where windows lie, or None where they lie anywhere.
     """
 
     id: str
@@ -77,6 +95,7 @@ class PreprocessedCase:
     passage: Passage
     positions: dict[int, np.ndarray] = field(default_factory=dict)
     annotated: tuple[int, ...] = ()
+    regions: CaseRegions | None = None
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,16 @@ from scipy import ndimage
 
 from autoseg.records.dataset import Case, Channel, Correction, Dataset
 from autoseg.records.errors import CasesFailed, DataError, UserError
-from autoseg.records.fingerprint import CaseFacts, Fingerprint, Intensity, StructureFacts
+from autoseg.records.fingerprint import CaseFacts, Fingerprint, Intensity, PieceFacts, StructureFacts
 from autoseg.records.geometry import Triple
 from autoseg.records.labels import Labels
 
 # 20 million voxels a channel (80 MB) fix the 0.5th and 99.5th percentile to four digits; nnU-Net keeps 100 million.
 SAMPLED_VOXELS = 20_000_000
 PERCENTILES = (0.5, 99.5)
+# Structures that take up more of a cropped image are no small lesions, and their pieces are not counted.
+SPARSE_FRACTION = 0.01
+LEAST_PIECES = 2
 
 
 @dataclass(frozen=True)
@@ -50,12 +53,14 @@ class _Measured:
         samples: A float32 array of foreground intensities a channel.
         seen: A structure's inside value -> where it lies; absent structures are missing.
         annotated: Inside values of the structures that somebody looked for.
+        pieces: (volume in ml, longest side in mm) of each connected piece; None where they take up too much.
     """
 
     facts: CaseFacts
     samples: tuple[np.ndarray, ...]
     seen: dict[int, _Seen]
     annotated: tuple[int, ...]
+    pieces: tuple[tuple[float, float], ...] | None
 
 
 def measure(
@@ -110,6 +115,7 @@ def measure(
             for index, channel in enumerate(dataset.channels)
         ),
         structures=tuple(_structure(item.name, item.value, measured) for item in dataset.labels.structures),
+        pieces=_all_pieces(measured),
     )
 
 
@@ -154,6 +160,7 @@ def _measure_case(order: _Order) -> _Measured:
         samples=_samples(array, values, valid, structures=structures, order=order),
         seen=_seen(values, grid.spacing_mm, structures),
         annotated=_annotated(case, labels),
+        pieces=_pieces((values > 0) & (values <= structures), grid.spacing_mm),
     )
 
 
@@ -193,6 +200,35 @@ def _seen(values: np.ndarray, spacing_mm: Triple, structures: int) -> dict[int, 
         relative = [middle / size for middle, size in zip(centre, values.shape, strict=True)]
         seen[value] = _Seen(len(places[0]) * voxel_ml, _triple(extent), _triple(relative))
     return seen
+
+
+def _pieces(foreground: np.ndarray, spacing_mm: Triple) -> tuple[tuple[float, float], ...] | None:
+    """Return volume in ml and longest side in mm of each connected piece; None where they are not sparse."""
+    from autoseg.images.proposals import pieces_of
+
+    if np.count_nonzero(foreground) > SPARSE_FRACTION * foreground.size:
+        return None
+    boxes, sizes = pieces_of(foreground)
+    voxel_ml = float(np.prod(spacing_mm)) / 1000.0
+    longest = ((boxes[:, 1] - boxes[:, 0]) * np.array(spacing_mm)).max(axis=1, initial=0.0)
+    return tuple((float(size) * voxel_ml, float(side)) for size, side in zip(sizes, longest, strict=True))
+
+
+def _all_pieces(measured: Sequence[_Measured]) -> PieceFacts | None:
+    """Return what the pieces of all cases are like; None where the typical case does not hold several small ones."""
+    holding = [item for item in measured if item.pieces is None or item.pieces]
+    sparse = [item for item in holding if item.pieces]
+    counts = [len(item.pieces or ()) for item in sparse]
+    if 2 * len(sparse) <= len(holding) or float(np.median(counts)) < LEAST_PIECES:
+        return None
+    every = np.array([piece for item in sparse for piece in item.pieces or ()])
+    shares = [sum(item.facts.voxels) / float(np.prod(item.facts.shape)) for item in holding]
+    return PieceFacts(
+        per_case=_triple(np.percentile(counts, (5, 50, 95))),
+        volume_ml=_triple(np.percentile(every[:, 0], (5, 50, 95))),
+        longest_mm=_triple(np.percentile(every[:, 1], (5, 50, 95))),
+        image_fraction=float(np.median(shares)),
+    )
 
 
 def _intensity(channel: str, samples: Sequence[np.ndarray]) -> Intensity:

@@ -23,7 +23,7 @@ from autoseg.records.dataset import Case, Dataset, Source
 from autoseg.records.errors import DataError, UserError
 from autoseg.records.plan import Configuration, Preparation
 from autoseg.records.results import CaseMarker
-from autoseg.records.volumes import Image, LabelMap, PreprocessedCase
+from autoseg.records.volumes import CaseRegions, Image, LabelMap, PreprocessedCase
 from autoseg.workspace import locked, read_record, write_record
 
 log = logging.getLogger(__name__)
@@ -140,13 +140,16 @@ def preprocess(
     return failures
 
 
-def open_case(folder: Path, case_id: str, *, previous: Path | None = None) -> PreprocessedCase:
+def open_case(
+    folder: Path, case_id: str, *, previous: Path | None = None, regions: CaseRegions | None = None
+) -> PreprocessedCase:
     """Return a preprocessed case whose arrays read from disk the window asked for.
 
     Args:
         folder: Of the configuration's `data_key`.
         case_id: Which case.
         previous: A `.b2nd` file with what the previous stage predicted, (Z, Y, X) on this case's network grid.
+        regions: Where windows lie in it.
 
     Raises:
         DataError: The case is not there, not finished, or its files have changed since they were written.
@@ -166,6 +169,7 @@ def open_case(folder: Path, case_id: str, *, previous: Path | None = None) -> Pr
         passage=marker.passage,
         positions=read_positions(folder / f"{case_id}.positions.npz") if has_labels else {},
         annotated=marker.annotated,
+        regions=regions,
     )
 
 

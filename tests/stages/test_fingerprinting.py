@@ -170,3 +170,27 @@ def test_hippocampus(real_data):
     anterior, posterior = found.structures
     assert anterior.centroid[1] < posterior.centroid[1], "in LPS the anterior part has the smaller y"
     assert 1.0 < anterior.volume_ml[1] < 2.5
+
+
+def speckled(count: int, side: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """An image of 40 x 40 x 40 with `count` cubes of `side` voxels in it."""
+    labels = np.zeros((40, 40, 40), np.uint8)
+    for number in range(count):
+        corner = 2 + 6 * number
+        labels[corner : corner + side, 3 : 3 + side, 3 : 3 + side] = 1 + number % 2
+    return np.ones((40, 40, 40), np.float32), labels
+
+
+def test_small_sparse_pieces_are_counted_all_structures_together(tmp_path):
+    found = measure(dataset(case(tmp_path, "a", *speckled(3)), case(tmp_path, "b", *speckled(5, 2))), workers=1).pieces
+    assert found is not None
+    assert found.per_case[1] == 4
+    assert found.longest_mm[1] == pytest.approx(4), "the longest side of 2 voxels of 2 mm; 5 of 8 pieces are such"
+    assert found.volume_ml[1] == pytest.approx(0.016)
+    assert found.image_fraction == pytest.approx((3 + 40) / 2 / 40**3)
+
+
+def test_single_or_large_pieces_are_no_lesions(tmp_path):
+    assert measure(dataset(case(tmp_path, "a", *speckled(1))), workers=1).pieces is None
+    assert measure(dataset(case(tmp_path, "b", *speckled(6, 5))), workers=1).pieces is None, "1.2 % of the image"
+    assert "pieces" not in measure(dataset(case(tmp_path, "c", *block())), workers=1).to_json()

@@ -59,12 +59,15 @@ class OutOfFold:
     def seconds(self) -> dict[str, float]:
         """Return candidate -> seconds that it takes for one case with all of its trained folds.
 
-        The mean over the held-out cases, as measured when one fold predicted each of them, times the folds.
+        The mean over the held-out cases, as measured when one fold predicted each of them, times the folds; a second
+        stage waits for its first.
         """
-        return {
-            name: sum(_mean_seconds(self.work.model(model)) for model in models)
-            for name, models in self.candidates.items()
-        }
+        return {name: sum(self._seconds(model) for model in models) for name, models in self.candidates.items()}
+
+    def _seconds(self, model: ModelId) -> float:
+        stage = predicting.first_stage(model, self.plan.configuration(model.configuration))
+        before = 0.0 if stage is None else _mean_seconds(self.work.model(stage))
+        return before + _mean_seconds(self.work.model(model))
 
     def truth(self, case: str) -> LabelMap:
         """Return what a person drew in a case."""

@@ -14,7 +14,7 @@ from autoseg.records.fingerprint import Fingerprint
 from autoseg.records.package import MANIFEST, Package, PackagedMember, PackagedNetwork
 from autoseg.records.plan import Plan
 from autoseg.records.results import EnsembleChoice, Evaluation, ModelId, RunRecord, TrainedModel
-from autoseg.stages.predicting.loading import checked_weights
+from autoseg.stages.predicting.loading import checked_weights, of_folds
 from autoseg.workspace import Workspace, read_record
 
 SUFFIX = ".safetensors"
@@ -52,8 +52,8 @@ def collect(
     chosen = [_member(work, trained, name, share, files) for name, share in shares.items()]
     stages: dict[str, PackagedMember] = {}
     for member in chosen:
-        if member.configuration.previous is not None:
-            stage = member.configuration.previous.configuration
+        stage = member.configuration.first_stage
+        if stage is not None:
             name = member.name.replace(f"/{member.configuration.name}/", f"/{stage}/")
             stages[stage] = stages.get(stage) or _member(work, trained, name, 1.0, files)
     fingerprint, evaluation = _anonymous(_fingerprint(work), _evaluation(work, plan, choice))
@@ -110,7 +110,7 @@ def _member(
         file = f"models/{model.configuration}/{model.variant}_s{model.seed}/fold_{model.fold}{SUFFIX}"
         networks.append(_network(folder, records[-1], file))
         files[file] = folder / "model.safetensors"
-    return PackagedMember(name=name, weight=weight, configuration=records[0].configuration, networks=tuple(networks))
+    return PackagedMember(name=name, weight=weight, configuration=of_folds(records), networks=tuple(networks))
 
 
 def _network(folder: Path, model: TrainedModel, file: str) -> PackagedNetwork:

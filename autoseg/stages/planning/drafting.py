@@ -6,17 +6,18 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from autoseg.records.geometry import Triple
+from autoseg.records.geometry import Shape, Triple
 from autoseg.records.labels import Labels
-from autoseg.records.plan import Configuration, Decision, Normalization, Preparation, Preset, Previous, Sides
+from autoseg.records.plan import Configuration, Decision, Normalization, Preparation, Preset, Previous, Regions, Sides
 from autoseg.stages.planning import rules
 from autoseg.stages.planning.fitting import expected, fit
 from autoseg.stages.planning.frame import Frame
 from autoseg.stages.planning.networks import architecture, explained, family, rule_of_shape
 from autoseg.stages.planning.reasons import Reasoned, gigabytes, words
+from autoseg.stages.planning.regions import Windows, windows
 from autoseg.stages.planning.sides import mirror_axes
 from autoseg.stages.planning.wanted import FLOOR, Fit, Machine, Wanted
 
@@ -47,14 +48,20 @@ class Subject:
         return f"{self.preset.name}_{kind}"
 
 
-def wanted(subject: Subject, spacing_mm: Triple, *, flat: bool, cascade: bool = False) -> Wanted:
-    """Return what is to be fitted at a spacing (network axes); in 2D the first axis falls away."""
+def wanted(
+    subject: Subject, spacing_mm: Triple, *, flat: bool, cascade: bool = False, window: Shape | None = None
+) -> Wanted:
+    """Return what is to be fitted at a spacing (network axes); in 2D the first axis falls away.
+
+    A window (network axes) stands in place of a patch that is searched for.
+    """
     frame, preset = subject.frame, subject.preset
     start = 1 if flat else 0
     by_hand = preset.planning.patch_shape
     if by_hand is not None:
         first, second, third = (by_hand[axis] for axis in frame.axis_order.value)
         by_hand = (first, second, third)
+    by_hand = window or by_hand
     return Wanted(
         spacing_mm=spacing_mm[start:],
         median_shape=frame.shape_at(spacing_mm)[start:],
@@ -82,7 +89,7 @@ def draft(
     spacing_mm: Reasoned[Triple] | None = None,
     has_low_resolution: bool = False,
 ) -> Draft:
-    """Return the configuration `kind` ("2d", "3d", "3d_lowres", "3d_cascade") fitted to the machine.
+    """Return the configuration `kind` ("2d", "3d", "3d_lowres", "3d_cascade", "3d_regions") fitted to the machine.
 
     Args:
         subject: Data set and preset.
@@ -95,10 +102,15 @@ def draft(
         ResourceError: Nothing fits.
     """
     spacing = spacing_mm or subject.frame.spacing_mm
-    fitted = fit(wanted(subject, spacing.value, flat=kind == "2d", cascade=kind == "3d_cascade"), machine)
+    around = windows(subject.frame, subject.preset.planning) if kind == "3d_regions" else None
+    window = around.shape.value if around else None
+    asked = wanted(subject, spacing.value, flat=kind == "2d", cascade=kind == "3d_cascade", window=window)
+    fitted = fit(asked, machine)
+    if around is not None:
+        fitted = replace(fitted, because_patch=around.shape.because)
     chosen = _choices(subject, kind, fitted, spacing=spacing, has_low_resolution=has_low_resolution)
     configuration = _configuration(subject, kind, fitted, chosen)
-    told = chosen | _of_fit(fitted)
+    told = chosen | _of_fit(fitted) | _of_regions(configuration, around)
     if kind == "2d" and not subject.frame.flat:
         told["context_slices"] = subject.frame.context_slices
     if configuration.sides is not None:
@@ -158,9 +170,31 @@ def _configuration(subject: Subject, kind: str, fitted: Fit, chosen: dict[str, R
         previous=Previous(configuration=subject.name("3d_lowres")) if kind == "3d_cascade" else None,
         context_slices=subject.frame.context_slices.value if kind == "2d" else 0,
         sides=sides,
+        regions=_regions(subject) if kind == "3d_regions" else None,
         data_key=data_key(*(chosen[field].value for field in ("axis_order", "spacing_mm", "normalizations"))),
         **{field: reason.value for field, reason in chosen.items() if field != ROTATION},
     )
+
+
+def _regions(subject: Subject) -> Regions:
+    planning = subject.preset.planning
+    return Regions(
+        configuration=subject.name("3d"),
+        sensitivity=planning.region_sensitivity,
+        margin_mm=round(windows(subject.frame, planning).margin_mm.value, 3),
+    )
+
+
+def _of_regions(configuration: Configuration, around: Windows | None) -> dict[str, Reasoned[Any]]:
+    regions = configuration.regions
+    if regions is None or around is None:
+        return {}
+    found_later = "of the lesions lie in proposed regions, by a threshold that each fold chooses out of fold"
+    return {
+        "regions.configuration": Reasoned(regions.configuration, "proposes where this one looks; trained before it"),
+        "regions.sensitivity": Reasoned(regions.sensitivity, found_later),
+        "regions.margin_mm": Reasoned(regions.margin_mm, around.margin_mm.because),
+    }
 
 
 def _mirror(subject: Subject, kind: str) -> tuple[Reasoned[tuple[int, ...]], Sides | None]:
@@ -175,6 +209,8 @@ def _mirror(subject: Subject, kind: str) -> tuple[Reasoned[tuple[int, ...]], Sid
 def _batch_dice(subject: Subject, kind: str, has_low_resolution: bool) -> Reasoned[bool]:
     if subject.preset.recipe.batch_dice is not None:
         return Reasoned(subject.preset.recipe.batch_dice, "the preset says so")
+    if kind == "3d_regions":
+        return Reasoned(True, "a window often holds no lesion, a batch of windows seldom does")
     return rules.batch_dice(
         dimensions=2 if kind == "2d" else 3,
         has_low_resolution=has_low_resolution,

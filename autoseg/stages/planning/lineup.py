@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from autoseg.records.plan import LineupEntry
 from autoseg.stages.planning.reasons import Reasoned
 
-Kind = str  # "2d", "3d", "3d_lowres", "3d_cascade"
+Kind = str  # "2d", "3d", "3d_lowres", "3d_cascade", "3d_regions"
 
 SLICES_WORTHWHILE = 2.0
 
@@ -22,16 +22,20 @@ class Situation:
         anisotropy: Largest over smallest target spacing.
         low_resolution: The full-resolution patch sees too little of an image (rule 10).
         short: A budget allows fewer steps than the full recipe wants.
+        regions: Small lesions get a second stage of their own.
+        by_hand: Somebody asked for that, so that it does not wait for a longer budget.
     """
 
     flat: bool
     anisotropy: float
     low_resolution: bool
     short: bool
+    regions: bool = False
+    by_hand: bool = False
 
 
 def weights(situation: Situation, dimensions: Sequence[str]) -> dict[Kind, Reasoned[float]]:
-    """Return the weight of each configuration worth training, in training order; a cascade after its first stage.
+    """Return the weight of each configuration worth training, in training order; a second stage after its first.
 
     Args:
         situation: Of the data and the budget.
@@ -48,6 +52,10 @@ def weights(situation: Situation, dimensions: Sequence[str]) -> dict[Kind, Reaso
             chosen["2d"] = Reasoned(slices.value or 1.0, slices.because)
     if situation.low_resolution and "3d" in dimensions:
         chosen |= _coarse(situation)
+    # As with a cascade: two trainings one after the other.
+    if situation.regions and "3d" in chosen and (situation.by_hand or not situation.short):
+        because = "looks again at what the first stage takes for a lesion, and learns from its mistakes"
+        chosen["3d_regions"] = Reasoned(4.0, because)
     return chosen
 
 

@@ -13,10 +13,11 @@ from autoseg.records.fingerprint import Fingerprint
 from autoseg.records.geometry import Triple
 from autoseg.records.machine import DeviceProfile
 from autoseg.records.plan import Configuration, Decision, Plan, Preparation, Preset, ShortBudget
-from autoseg.stages.planning import lineup
+from autoseg.stages.planning import lineup, regions
 from autoseg.stages.planning.clock import Clock, run_clock
 from autoseg.stages.planning.costs import Cost, meter
-from autoseg.stages.planning.drafting import Draft, Subject, draft, low_resolution, preparation
+from autoseg.stages.planning.drafting import Draft, Subject, draft, low_resolution, preparation, wanted
+from autoseg.stages.planning.fitting import expected
 from autoseg.stages.planning.frame import Frame, survey
 from autoseg.stages.planning.lineup import Situation
 from autoseg.stages.planning.reasons import Reasoned, listed
@@ -193,17 +194,28 @@ def _part(fingerprint: Fingerprint, preset: Preset, machine: Machine, budget: Bu
     full = Subject(survey(fingerprint, preset.planning), fingerprint.labels, preset)
     subject, short, decisions = _for_budget(full, machine, budget)
     coarse = _coarse(subject, machine)
-    situation = Situation(subject.frame.flat, subject.frame.anisotropy, coarse.value is not None, short)
+    looks_again = _regions(subject, machine)
+    situation = Situation(
+        subject.frame.flat,
+        subject.frame.anisotropy,
+        coarse.value is not None,
+        short,
+        regions=looks_again.value,
+        by_hand=preset.planning.regions is not None,
+    )
     weights = lineup.weights(situation, preset.network.dimensions)
     if not weights:
         raise UsageError(f"preset {preset.name} has no network for 2D data", fix="Choose another with --preset.")
     if coarse.value is None:
         decisions.append(coarse.decision(subject.name("3d_lowres"), "not planned"))
+    if looks_again.value or fingerprint.pieces is not None or preset.planning.regions is not None:
+        value = "planned" if looks_again.value else "not planned"
+        decisions.append(looks_again.decision(subject.name("3d_regions"), value))
     has_low_resolution = coarse.value is not None
     while True:
         total = sum(weight.value for weight in weights.values())
         clocks = {}
-        for kind in _planned(subject, has_low_resolution):
+        for kind in _planned(subject, has_low_resolution, looks_again.value):
             # One outside of the line-up is planned for those who train it by name, as if it had all the time.
             share = weights[kind].value / total if kind in weights else 1.0
             speed = _speed(subject, _kind_of_speed(kind), machine, budget)
@@ -270,11 +282,22 @@ def _coarse(subject: Subject, machine: Machine) -> Reasoned[Triple | None]:
     return low_resolution(subject, machine)
 
 
-def _planned(subject: Subject, has_low_resolution: bool) -> tuple[str, ...]:
+def _regions(subject: Subject, machine: Machine) -> Reasoned[bool]:
+    if _main(subject) == "2d":
+        return Reasoned(False, "the first stage is a 3D network")
+
+    def patch_voxels() -> float:
+        return expected(wanted(subject, subject.frame.spacing_mm.value, flat=False), machine).voxels
+
+    return regions.wanted(subject.frame, subject.preset.planning, patch_voxels)
+
+
+def _planned(subject: Subject, has_low_resolution: bool, looks_again: bool) -> tuple[str, ...]:
     if _main(subject) == "2d":
         return ("2d",)
     slices = ("2d",) if "2d" in subject.preset.network.dimensions else ()
-    return (*slices, "3d", *(("3d_lowres", "3d_cascade") if has_low_resolution else ()))
+    coarse = ("3d_lowres", "3d_cascade") if has_low_resolution else ()
+    return (*slices, "3d", *coarse, *(("3d_regions",) if looks_again else ()))
 
 
 def _min_steps(preset: Preset, short: bool) -> int | None:

@@ -145,6 +145,7 @@ def _check_ranges(preset: Preset, where: str) -> None:
         "planning.max_batch": (planning.max_batch, planning.min_batch),
         "planning.batch_size": (1 if planning.batch_size is None else planning.batch_size, 1),
         "planning.patch_shape": (min(planning.patch_shape or (1,)), 1),
+        "planning.region_shape": (min(planning.region_shape or (1,)), 1),
         "recipe.epochs": (preset.recipe.epochs, 1),
         "recipe.steps_per_epoch": (preset.recipe.steps_per_epoch, 1),
     }
@@ -156,6 +157,10 @@ def _check_ranges(preset: Preset, where: str) -> None:
     if network.max_stages == 1 or network.max_stages < 0:
         fix = "A U-Net has two resolutions or more; 0 means no bound."
         raise UsageError(f"'network.max_stages' is {network.max_stages}", file=where, fix=fix, code="bad_preset")
+    if not 0 < planning.region_sensitivity <= 1:
+        fix = "Give the share of the lesions, above 0, at most 1."
+        what = f"'planning.region_sensitivity' is {planning.region_sensitivity}"
+        raise UsageError(what, file=where, fix=fix, code="bad_preset")
     if planning.spacing_mm is not None and min(planning.spacing_mm) <= 0:
         fix = "Give millimetres along (z, y, x)."
         raise UsageError("'planning.spacing_mm' is not positive", file=where, fix=fix, code="bad_preset")

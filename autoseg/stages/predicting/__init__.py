@@ -1,19 +1,23 @@
 """Checkpoints + Image -> Prediction, one case at a time; held-out and new cases walk the same way."""
 
-from autoseg.stages.predicting.cascade import fold_folder, held_out_scans, write_out_of_fold
+from autoseg.stages.predicting.cascade import first_stage, fold_folder, write_out_of_fold
+from autoseg.stages.predicting.earlier import held_out_scans
 from autoseg.stages.predicting.fields import Member, Options, predict_fields
 from autoseg.stages.predicting.held_out import predict_held_out, stored_field
 from autoseg.stages.predicting.loading import load_ensemble, load_member
 from autoseg.stages.predicting.new_scans import predict_scan, written_values
 from autoseg.stages.predicting.packages import is_package
 from autoseg.stages.predicting.predictor import Predictor, Segmentation, describe, options_for
+from autoseg.stages.predicting.proposing import chosen_regions, proposals_changed
 
 __all__ = [
     "Member",
     "Options",
     "Predictor",
     "Segmentation",
+    "chosen_regions",
     "describe",
+    "first_stage",
     "fold_folder",
     "held_out_scans",
     "is_package",
@@ -23,6 +27,7 @@ __all__ = [
     "predict_fields",
     "predict_held_out",
     "predict_scan",
+    "proposals_changed",
     "stored_field",
     "write_out_of_fold",
     "written_values",

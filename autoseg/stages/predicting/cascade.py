@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from autoseg.images import regrid, store
-from autoseg.images.cases import read_image
 from autoseg.records.dataset import Dataset
 from autoseg.records.errors import DataError, UsageError
 from autoseg.records.labels import Labels
 from autoseg.records.plan import Configuration, Plan
 from autoseg.records.results import ModelId
-from autoseg.records.volumes import Image, LabelMap
+from autoseg.records.volumes import LabelMap
 from autoseg.stages import preprocessing
 from autoseg.stages.predicting.fields import follow
 from autoseg.stages.predicting.held_out import stored_field
@@ -39,10 +38,10 @@ def fold_folder(work: Workspace, dataset: Dataset, model: ModelId, case: str) ->
 
 
 def first_stage(model: ModelId, configuration: Configuration) -> ModelId | None:
-    """Return the model whose predictions a cascade's second stage takes, or None where there is no cascade."""
-    if configuration.previous is None:
+    """Return the model whose predictions a second stage takes, or None where it is no second stage."""
+    if configuration.first_stage is None:
         return None
-    return model.model_copy(update={"configuration": configuration.previous.configuration})
+    return model.model_copy(update={"configuration": configuration.first_stage})
 
 
 def write_out_of_fold(work: Workspace, plan: Plan, model: ModelId, cases: Sequence[str]) -> dict[str, Path]:
@@ -56,7 +55,7 @@ def write_out_of_fold(work: Workspace, plan: Plan, model: ModelId, cases: Sequen
     """
     configuration = plan.configuration(model.configuration)
     stage = first_stage(model, configuration)
-    if stage is None:
+    if stage is None or configuration.previous is None:
         return {}
     folder, dataset = work.preprocessed(configuration.data_key), work.dataset()
     written = {}
@@ -75,17 +74,3 @@ def write_out_of_fold(work: Workspace, plan: Plan, model: ModelId, cases: Sequen
             store.write_array(target, follow(stored_label_map(source, case, plan.labels), passage))
         written[case] = target
     return written
-
-
-def held_out_scans(work: Workspace, plan: Plan, model: ModelId) -> Iterator[tuple[str, Image, dict[str, LabelMap]]]:
-    """Yield each held-out case of a model's fold: id, corrected image, label maps of earlier stages."""
-    dataset = work.dataset()
-    stage = first_stage(model, plan.configuration(model.configuration))
-    for case in dataset.fold(model.fold).held_out:
-        image = read_image(dataset.case(case).images, dataset.channels, dataset.corrections, case=case,
-                           kept=work.registrations)  # fmt: skip
-        earlier = {}
-        if stage is not None:
-            source = fold_folder(work, dataset, stage, case) / "held_out"
-            earlier[stage.configuration] = stored_label_map(source, case, plan.labels)
-        yield case, image, earlier

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,8 +10,8 @@ import numpy as np
 from autoseg.images.doubt import doubt
 from autoseg.images.expected import expected_overlap
 from autoseg.images.home import Field, Output
-from autoseg.records.volumes import Doubt, Image, LabelMap
-from autoseg.stages.predicting.fields import Member, Options, predict_fields
+from autoseg.records.volumes import Doubt, Image
+from autoseg.stages.predicting.fields import Earlier, Member, Options, predict_fields
 
 
 def predict_folds(
@@ -20,7 +20,7 @@ def predict_folds(
     *,
     case: str,
     options: Options,
-    previous: Mapping[str, LabelMap] | None = None,
+    previous: Earlier | None = None,
 ) -> list[list[Field]]:
     """Return for each member the logits of each of its folds; arguments as of `predict_fields`."""
     alone = [

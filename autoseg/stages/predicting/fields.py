@@ -10,6 +10,7 @@ import torch
 
 from autoseg.images import regrid
 from autoseg.images.context import merged, split_by_side, with_neighbours
+from autoseg.images.proposals import Foreground
 from autoseg.images.regrid import Field
 from autoseg.networks import sliding_window
 from autoseg.networks.sweep import Setting, flips_along
@@ -17,7 +18,11 @@ from autoseg.records.errors import DataError, UserError
 from autoseg.records.plan import Configuration
 from autoseg.records.volumes import Image, LabelMap, Passage, PreprocessedCase
 from autoseg.stages import preprocessing
+from autoseg.stages.predicting import regional
 from autoseg.stages.predicting.streaming import Computed, on_device
+
+Earlier = Mapping[str, LabelMap | Foreground]
+"""First stage's configuration -> its label map in the scan's geometry (cascade), or what it proposes (regions)."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,7 @@ def predict_fields(
     *,
     case: str,
     options: Options,
-    previous: Mapping[str, LabelMap] | None = None,
+    previous: Earlier | None = None,
 ) -> list[Field]:
     """Return the mean logits of each member's folds, on the member's network grid.
 
@@ -72,7 +77,7 @@ def predict_fields(
         members: Who predicts; members whose preprocessing is the same share it.
         case: For messages.
         options: How.
-        previous: Configuration name -> label map of an earlier stage in the scan's geometry, for cascades.
+        previous: What earlier stages said, where a member is a second stage.
 
     Raises:
         UserError: A network gave values that are not finite.
@@ -89,7 +94,7 @@ def open_fields(
     *,
     case: str,
     options: Options,
-    previous: Mapping[str, LabelMap] | None = None,
+    previous: Earlier | None = None,
 ) -> list[Field]:
     """Return what `predict_fields` does, computed only as `home` reads it; each field can be read once or again.
 
@@ -98,7 +103,7 @@ def open_fields(
         members: Who predicts.
         case: For messages.
         options: How.
-        previous: For cascades.
+        previous: Likewise.
     """
     prepared: dict[str, PreprocessedCase] = {}
     fields = []
@@ -107,8 +112,11 @@ def open_fields(
         if key not in prepared:
             prepared[key] = preprocessing.prepare(image, None, member.configuration, case=case)
         array = _network_input(prepared[key], member, previous or {})
-        lazy = _computed(array, member, case, options)
-        source: Computed | np.ndarray = lazy
+        computed = _computed(array, member, case, options)
+        lazy: Computed | regional.Regional = computed
+        if member.configuration.regions is not None:
+            lazy = _in_regions(computed, prepared[key], member, previous or {})
+        source: Computed | regional.Regional | np.ndarray = lazy
         sides = member.configuration.sides
         if sides is not None and sides.handling == "merge_split":
             # Which side a voxel lies on follows from its place in the whole grid.
@@ -117,22 +125,37 @@ def open_fields(
     return fields
 
 
-def _network_input(case: PreprocessedCase, member: Member, previous: Mapping[str, LabelMap]) -> np.ndarray:
+def _network_input(case: PreprocessedCase, member: Member, previous: Earlier) -> np.ndarray:
     """Return the image, with the first stage's structures as further channels in a cascade."""
     image = with_neighbours(np.asarray(case.image[:], dtype=np.float32), member.configuration.context_slices)
     if member.configuration.previous is None:
         return image
-    stage = member.configuration.previous.configuration
-    if stage not in previous:
-        raise DataError(
-            f"{member.name} needs the prediction of its first stage, {stage}",
-            case=case.id,
-            fix=f"Train {stage} in every fold first.",
-            code="missing_stage",
-        )
+    seen = previous.get(member.configuration.previous.configuration)
+    if not isinstance(seen, LabelMap):
+        raise _without_first_stage(member, case)
     count = member.configuration.architecture.input_channels - image.shape[0]
-    earlier = merged(follow(previous[stage], case.passage), member.configuration.sides)
+    earlier = merged(follow(seen, case.passage), member.configuration.sides)
     return np.concatenate([image, one_hot(earlier, count)])
+
+
+def _in_regions(computed: Computed, case: PreprocessedCase, member: Member, previous: Earlier) -> regional.Regional:
+    """Return the logits inside of the regions that the first stage proposes, background outside."""
+    foreground = previous.get(member.configuration.first_stage or "")
+    if not isinstance(foreground, Foreground):
+        raise _without_first_stage(member, case)
+    regions = regional.regions_of(foreground, case.passage, member.configuration, case=case.id)
+    background = regional.sure_background(computed.classes, foreground.output)
+    return regional.compute(computed.setting, computed.image, regions, background=background, case=case.id)
+
+
+def _without_first_stage(member: Member, case: PreprocessedCase) -> DataError:
+    stage = member.configuration.first_stage
+    return DataError(
+        f"{member.name} needs the prediction of its first stage, {stage}",
+        case=case.id,
+        fix=f"Train {stage} in every fold first.",
+        code="missing_stage",
+    )
 
 
 def _computed(image: np.ndarray, member: Member, case: str, options: Options) -> Computed:
@@ -153,8 +176,10 @@ def _computed(image: np.ndarray, member: Member, case: str, options: Options) ->
     return Computed(tensor, on_device(setting, options.device), configuration.architecture.output_channels, case)
 
 
-def _whole(source: Computed) -> np.ndarray:
+def _whole(source: Computed | regional.Regional) -> np.ndarray:
     """Return all logits of a member, (K, Z, Y, X), on the CPU."""
+    if isinstance(source, regional.Regional):
+        return source.whole()
     try:
         return sliding_window.whole(source.setting, source.image)[0].numpy()
     except UserError as error:

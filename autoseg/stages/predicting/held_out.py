@@ -13,7 +13,7 @@ from autoseg.images.regrid import Field
 from autoseg.records.labels import Labels
 from autoseg.records.results import StoredField
 from autoseg.records.volumes import Image, LabelMap, Prediction
-from autoseg.stages.predicting.fields import Member, Options, predict_fields
+from autoseg.stages.predicting.fields import Earlier, Member, Options, predict_fields
 from autoseg.workspace import read_record, write_record
 
 ROUNDED_TO_NOTHING = 3e-4
@@ -21,7 +21,7 @@ ROUNDED_TO_NOTHING = 3e-4
 
 def predict_held_out(
     member: Member,
-    scans: Iterable[tuple[str, Image, dict[str, LabelMap]]],
+    scans: Iterable[tuple[str, Image, Earlier]],
     *,
     labels: Labels,
     folder: Path,
@@ -31,7 +31,7 @@ def predict_held_out(
 
     Args:
         member: One fold of one candidate.
-        scans: (case id, corrected image, label maps of earlier stages by configuration), read one at a time.
+        scans: (case id, corrected image, what earlier stages said), read one at a time.
         labels: What is segmented.
         folder: Gets `<case>.b2nd` (probabilities on the network's grid) and `<case>.json` (StoredField).
         options: How to predict.

@@ -10,7 +10,7 @@ import torch
 
 from autoseg.networks import catalog, weights
 from autoseg.records.errors import DataError, UsageError
-from autoseg.records.plan import Plan
+from autoseg.records.plan import Configuration, Plan
 from autoseg.records.results import TrainedModel
 from autoseg.stages.predicting.fields import Member
 from autoseg.workspace import Workspace, read_record
@@ -44,17 +44,31 @@ def load_member(folders: Sequence[Path], *, weight: float = 1.0, device: str = "
     return Member(
         name=first.model.candidate(),
         keys=tuple(model.model.key() for model in models),
-        configuration=first.configuration,
+        configuration=of_folds(models),
         networks=networks,
         weight=weight,
         digest="+".join(model.weights_sha256[:16] for model in models),
     )
 
 
+def of_folds(models: Sequence[TrainedModel]) -> Configuration:
+    """Return the configuration of one candidate's folds together.
+
+    Where they work on regions, each fold chose a threshold by its own training cases: the lowest one misses the least.
+    """
+    configuration = models[0].configuration
+    if configuration.regions is None:
+        return configuration
+    chosen = [item.configuration.regions.threshold for item in models if item.configuration.regions is not None]
+    known = [threshold for threshold in chosen if threshold is not None]
+    regions = configuration.regions.model_copy(update={"threshold": min(known, default=None)})
+    return configuration.model_copy(update={"regions": regions})
+
+
 def load_ensemble(
     work: Workspace, plan: Plan, shares: Mapping[str, float], *, device: str
 ) -> tuple[list[Member], dict[str, Member]]:
-    """Load candidates with all their trained folds, and the first stages that their cascades need.
+    """Load candidates with all their trained folds, and the first stages that they need.
 
     Args:
         work: Where the models lie.
@@ -78,8 +92,8 @@ def load_ensemble(
     members = [load(name, share) for name, share in shares.items()]
     stages = {}
     for member in members:
-        if member.configuration.previous is not None:
-            stage = member.configuration.previous.configuration
+        stage = member.configuration.first_stage
+        if stage is not None:
             stages[stage] = load(member.name.replace(f"/{member.configuration.name}/", f"/{stage}/"), 1.0)
     return members, stages
 

@@ -11,13 +11,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from autoseg.images import postprocess, regrid
+from autoseg.images.proposals import Foreground
 from autoseg.images.regrid import Field
 from autoseg.records.labels import Labels
 from autoseg.records.results import PostprocessingStep
 from autoseg.records.volumes import Image, LabelMap, Prediction
 from autoseg.stages.predicting import streaming
 from autoseg.stages.predicting.doubting import doubt_of, predict_folds, together
-from autoseg.stages.predicting.fields import Member, Options, open_fields
+from autoseg.stages.predicting.fields import Earlier, Member, Options, open_fields
+from autoseg.stages.predicting.proposing import foreground_of
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +44,7 @@ def predict_scan(
         case: For messages and the record.
         labels: What is segmented.
         postprocessing: Cleaning steps, in order.
-        first_stages: Configuration name -> member, for cascades; they run by themselves.
+        first_stages: Configuration name -> member, for second stages; they run by themselves.
         options: How to predict.
         temperature: Also return the doubt, with logits divided by it; None: no doubt.
         probabilities: Also return probabilities on the scan's grid (needs their full size in memory).
@@ -77,13 +79,26 @@ def _first_stages(
     case: str,
     labels: Labels,
     options: Options,
-) -> dict[str, LabelMap]:
-    needed = {member.configuration.previous.configuration for member in members if member.configuration.previous}
-    previous: dict[str, LabelMap] = {}
-    for stage in sorted(needed & set(first_stages)):
+) -> Earlier:
+    cascades = {member.configuration.previous.configuration for member in members if member.configuration.previous}
+    proposing = {member.configuration.regions.configuration for member in members if member.configuration.regions}
+    previous: dict[str, LabelMap | Foreground] = {}
+    for stage in sorted(cascades & set(first_stages)):
         array = _computed(image, [replace(first_stages[stage], weight=1.0)], case, labels, options).labels
         previous[stage] = LabelMap(array, image.grid)
+    for stage in sorted(proposing & set(first_stages)):
+        previous[stage] = _proposing(image, first_stages[stage], case, labels, options)
     return previous
+
+
+def _proposing(image: Image, member: Member, case: str, labels: Labels, options: Options) -> Foreground:
+    """Return where a first stage sees any structure, read row by row as it is computed."""
+
+    def compute(device: str, memory_bytes: float) -> Foreground:
+        (field,) = open_fields(image, [member], case=case, options=replace(options, device=device))
+        return foreground_of(field, labels.output, memory_bytes=memory_bytes)
+
+    return streaming.within_memory(compute, options.device, _memory_bytes(options), case=case)
 
 
 @dataclass(frozen=True)
@@ -102,7 +117,7 @@ def _computed(
     labels: Labels,
     options: Options,
     *,
-    previous: Mapping[str, LabelMap] | None = None,
+    previous: Earlier | None = None,
     probabilities: bool = False,
 ) -> _Home:
     """Return what the members say on the scan's grid, from one pass over the windows that fits the memory."""
@@ -116,8 +131,11 @@ def _computed(
             log.info("%s: computed in %d tiles, so that its logits take %.1f GB at once", case, tiles, held)
         return _at_home(fields, labels, memory_bytes, probabilities)
 
-    memory = streaming.free_bytes(options.device) if options.memory_gb is None else options.memory_gb * 2**30
-    return streaming.within_memory(compute, options.device, memory, case=case)
+    return streaming.within_memory(compute, options.device, _memory_bytes(options), case=case)
+
+
+def _memory_bytes(options: Options) -> float:
+    return streaming.free_bytes(options.device) if options.memory_gb is None else options.memory_gb * 2**30
 
 
 def _at_home(fields: Sequence[Field], labels: Labels, memory_bytes: float, probabilities: bool) -> _Home:

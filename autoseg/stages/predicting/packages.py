@@ -67,7 +67,7 @@ def opened(path: Path) -> OpenPackage:
 def load_members(
     model: OpenPackage, *, names: Sequence[str] = (), device: str = "cpu"
 ) -> tuple[list[Member], dict[str, Member]]:
-    """Return the members of a model file and the first stages that their cascades need, ready to predict.
+    """Return the members of a model file and the first stages that they need, ready to predict.
 
     Args:
         model: An open model file.
@@ -84,7 +84,7 @@ def load_members(
         fix = f"There is: {', '.join(there)}."
         raise UsageError(f"the model file has no member {unknown[0]!r}", file=model.path, fix=fix, code="no_member")
     taken = [there[name].model_copy(update={"weight": 1.0}) for name in names] or list(there.values())
-    needed = {item.configuration.previous.configuration for item in taken if item.configuration.previous}
+    needed = {item.configuration.first_stage for item in taken}
     stages = [item for item in model.package.first_stages if item.configuration.name in needed]
     loaded = [_member(model, item, device) for item in (*taken, *stages)]
     return loaded[: len(taken)], {item.configuration.name: item for item in loaded[len(taken) :]}

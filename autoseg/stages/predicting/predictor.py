@@ -56,7 +56,7 @@ class Predictor:
     Attributes:
         plan: Channels, labels and corrections.
         members: Who predicts.
-        first_stages: Configuration name -> member, for cascades.
+        first_stages: Configuration name -> member, for second stages.
         postprocessing: Cleaning steps, in order.
         options: How to predict.
         digest: Stands for the model in every output.

@@ -19,7 +19,7 @@ from autoseg.compute import devices
 from autoseg.networks import weights
 from autoseg.networks.class_weights import class_weights
 from autoseg.records.errors import DataError, ResourceError, UsageError
-from autoseg.records.plan import Configuration, Plan
+from autoseg.records.plan import Configuration, Plan, Regions
 from autoseg.records.results import ModelId, RunRecord, TrainedModel
 from autoseg.records.volumes import PreprocessedCase
 from autoseg.stages.training import (
@@ -67,6 +67,7 @@ def fit(
     cases_digest: str = "",
     facts: FoldFacts | None = None,
     weights_file: Path | None = None,
+    regions: Regions | None = None,
     on_progress: Tell | None = None,
 ) -> Path:
     """Train one model and return the path of its weights; a run that was stopped goes on where it stopped.
@@ -86,6 +87,7 @@ def fit(
         cases_digest: Of the preprocessed cases; another one refuses to go on.
         facts: Patients and voxel counts of the cases, for the recipes that ask for them.
         weights_file: `.safetensors` to start from, of a network of other channels, labels or patch perhaps.
+        regions: Where a second stage works, as chosen from what its first stage says of these cases.
         on_progress: Called after every step; a KeyboardInterrupt that it raises stops the run with a checkpoint.
 
     Returns:
@@ -100,6 +102,8 @@ def fit(
     began = time.perf_counter()
     settings, extension = extending.asked(folder, settings or {})
     configuration = recipe_settings.apply(plan.configuration(model.configuration), settings)
+    if regions is not None:
+        configuration = configuration.model_copy(update={"regions": regions})
     facts = facts or FoldFacts()
     request = Request(
         plan_digest=plan.digest(),
@@ -174,7 +178,8 @@ def _checked(request: Request) -> Request:
     taken = len(request.labels.structures) if previous else 0
     slices = 2 * request.configuration.context_slices + 1
     channels = (request.configuration.architecture.input_channels - taken) // slices
-    sampling.check_cases(request.cases, channels=channels, previous=previous)
+    regions = request.configuration.regions is not None
+    sampling.check_cases(request.cases, channels=channels, previous=previous, regions=regions)
     return replace(request, cases=sampling.hold(request.cases, HELD_FRACTION * free_memory_bytes()))
 
 

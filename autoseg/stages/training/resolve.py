@@ -17,6 +17,7 @@ from autoseg.records.errors import ResourceError
 from autoseg.records.plan import Configuration
 from autoseg.records.results import Pretrained, RunRecord
 from autoseg.stages.training import feeding, learner, sampling
+from autoseg.stages.training.centring import Centres
 from autoseg.stages.training.request import Request
 
 log = logging.getLogger(__name__)
@@ -125,7 +126,15 @@ def sampling_rules(request: Request, batch_size: int) -> sampling.Rules:
         previous=configuration.previous is not None,
         context_slices=configuration.context_slices,
         sides=configuration.sides,
+        centres=_centres(configuration),
     )
+
+
+def _centres(configuration: Configuration) -> Centres | None:
+    if configuration.regions is None:
+        return None
+    recipe = configuration.recipe
+    return Centres(recipe.lesion_fraction, recipe.rejection_fraction, recipe.jitter_fraction)
 
 
 def precisions(request: Request) -> tuple[Precision, ...]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from autoseg.records.errors import DataError, UserError
 from autoseg.records.geometry import Shape
 from autoseg.records.plan import Augmentation, Sides
 from autoseg.records.volumes import PreprocessedCase
+from autoseg.stages.training.centring import Centres, centred
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Rules:
         previous: Whether the previous stage's labels are read too (a cascade's second stage).
         context_slices: Slices on each side that are read as further channels (2.5D).
         sides: What becomes of twins left and right of one another.
+        centres: Shares of what windows are centred on where a network works on regions; None: anywhere.
     """
 
     seed: int
@@ -52,6 +54,7 @@ class Rules:
     previous: bool = False
     context_slices: int = 0
     sides: Sides | None = None
+    centres: Centres | None = None
 
 
 @dataclass(frozen=True)
@@ -200,11 +203,11 @@ def hold(cases: Sequence[PreprocessedCase], limit_bytes: float) -> tuple[Preproc
     return tuple(_in_memory(case) for case in cases)
 
 
-def check_cases(cases: Sequence[PreprocessedCase], *, channels: int, previous: bool) -> None:
+def check_cases(cases: Sequence[PreprocessedCase], *, channels: int, previous: bool, regions: bool = False) -> None:
     """Refuse cases that a network cannot be trained on.
 
     Raises:
-        DataError: There is none, or one has no labels, other channels, or lacks the previous stage's prediction.
+        DataError: There is none, or one has no labels, other channels, or lacks what an earlier stage says.
     """
     if not cases:
         raise DataError("there is no case to train on", fix="Preprocess the data set, or choose another fold.")
@@ -223,6 +226,12 @@ def check_cases(cases: Sequence[PreprocessedCase], *, channels: int, previous: b
                 case=case.id,
                 fix="Train and predict every fold of the low-resolution configuration first.",
             )
+        if regions and case.regions is None:
+            raise DataError(
+                "lacks the regions that the first stage proposes",
+                case=case.id,
+                fix="Train and predict every fold of the first stage first.",
+            )
 
 
 def _corner(rng: np.random.Generator, case: PreprocessedCase, rules: Rules, *, foreground: bool) -> Shape:
@@ -231,6 +240,10 @@ def _corner(rng: np.random.Generator, case: PreprocessedCase, rules: Rules, *, f
     A random patch lies inside the image, and holds the whole of it along an axis where the image is smaller. A patch
     around a structure has the chosen voxel in its middle wherever that is.
     """
+    if rules.centres is not None and case.regions is not None:
+        corner = centred(rng, case.regions, rules.centres, rules.patch_shape)
+        if corner is not None:
+            return corner
     shape, patch = case.image.shape[-3:], rules.patch_shape
     values = [value for value in sorted(case.positions) if 1 <= value <= rules.structures]
     values = [value for value in values if len(case.positions[value])]
@@ -267,12 +280,4 @@ def _in_memory(case: PreprocessedCase) -> PreprocessedCase:
         )
     except UserError as error:
         raise error.in_case(case.id) from None
-    return PreprocessedCase(
-        id=case.id,
-        image=image,
-        labels=labels,
-        previous=previous,
-        passage=case.passage,
-        positions=case.positions,
-        annotated=case.annotated,
-    )
+    return replace(case, image=image, labels=labels, previous=previous)
