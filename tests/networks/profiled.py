@@ -53,10 +53,8 @@ def _is_seen(name: str) -> bool:
     """Return whether a dispatch mode sees an operator; a composite one is seen as its parts."""
     if not name.startswith("aten::"):
         return False
-    overloads = torch._C._jit_get_schemas_for_operator(name)
-    return not any(
-        torch._C._dispatch_has_kernel_for_dispatch_key(
-            f"{name}.{schema.overload_name}" if schema.overload_name else name, "CompositeImplicitAutograd"
-        )
-        for schema in overloads
-    )
+    schemas = torch._C._jit_get_schemas_for_operator(name)
+    overloads = [f"{name}.{item.overload_name}" if item.overload_name else name for item in schemas]
+    # Some overloads are those of plain numbers, which no dispatcher knows.
+    known = [item for item in overloads if torch._C._dispatch_has_kernel(item)]
+    return not any(torch._C._dispatch_has_kernel_for_dispatch_key(item, "CompositeImplicitAutograd") for item in known)

@@ -31,6 +31,7 @@ class Family:
         max_stages: Resolutions at most, unless the preset says so; 0 for no bound.
         attention: Whether a step is quadratic in the voxels of a patch.
         speed: Operations a second as a fraction of those of dense convolutions, roughly; for the forecast alone.
+        cpu_speed: The same on a CPU.
         convolutional: Whether every stage keeps its convolutions' outputs, so that counting them bounds the memory.
     """
 
@@ -40,6 +41,7 @@ class Family:
     attention: bool = False
     convolutional: bool = False
     speed: float = 1.0
+    cpu_speed: float = 1.0
 
 
 def convolutions(network: NetworkPreset, topology: Topology) -> Arguments:
@@ -113,10 +115,10 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         "resunet_pp": Family(convolutions, max_stages=5),
         "deeplab_v3plus": Family(convolutions, max_stages=5),
         # Roy et al. 2023 and Isensee et al. 2024: a quarter of the U-Net's operations in seven times its time.
-        "mednext": Family(convolutions, max_stages=5, speed=0.04),
+        "mednext": Family(convolutions, max_stages=5, speed=0.04, cpu_speed=0.25),
         "text_guided_unet": Family(convolutions),
         "unetr": Family(unetr, halvings=4, attention=True),
-        "swin_unetr": Family(swin_unetr, halvings=5, speed=0.5),
+        "swin_unetr": Family(swin_unetr, halvings=5, speed=0.5, cpu_speed=0.5),
         "primus": Family(primus, halvings=3, attention=True),
         "vit_2d": Family(vit_2d, halvings=4, attention=True),
     }
