@@ -28,7 +28,7 @@ from autoseg.records.plan import Architecture, Recipe
 
 Format = Literal["contiguous", "channels_last"]
 FORMATS: tuple[Format, ...] = ("contiguous", "channels_last")
-clock = time.perf_counter
+clock = time.perf_counter  # a benchmark on a shared machine counts the processor's time instead
 SECONDS_EACH = 0.06
 LEAST_RUNS = 2
 LONGEST_SECONDS = 1.5

@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 from pydantic import JsonValue
 
+from autoseg.networks.arguments import nearest
 from autoseg.records.errors import UsageError
 from autoseg.records.labels import Labels
 from autoseg.records.plan import Architecture, NetworkPreset, Recipe
@@ -141,7 +142,27 @@ def family(kind: str) -> Family:
             return found
     elif kind in {item.name for item in entry_points(group="autoseg.networks")}:
         return Family(convolutions)
-    raise UsageError(f"no rule shapes a network of kind {kind!r}", fix=f"Kinds with a rule: {', '.join(FAMILIES)}.")
+    raise _no_rule(kind, None)
+
+
+def check_kind(kind: str, *, file: str) -> None:
+    """Raise unless a rule shapes networks of this kind, without loading a package that adds it.
+
+    Raises:
+        UsageError: None does; the file and the nearest kind are named.
+    """
+    if kind not in _kinds():
+        raise _no_rule(kind, file)
+
+
+def _kinds() -> tuple[str, ...]:
+    added = (item.name for group in (SHAPES, "autoseg.networks") for item in entry_points(group=group))
+    return (*FAMILIES, *added)
+
+
+def _no_rule(kind: str, file: str | None) -> UsageError:
+    fix = nearest(kind, set(_kinds()))
+    return UsageError(f"no rule shapes a network of kind {kind!r}", file=file, fix=fix, code="unknown_network")
 
 
 def rule_of_shape(network: NetworkPreset, spacing_mm: Numbers) -> Rule:

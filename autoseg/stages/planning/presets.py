@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import tomllib
 import typing
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from autoseg.networks.additions import check_recipe
 from autoseg.records.dataset import check_name
 from autoseg.records.errors import UsageError
 from autoseg.records.plan import Preset
+from autoseg.stages.planning.networks import check_kind
 from autoseg.workspace import plans_folder
 
 VECTORS_FILE = "vectors_file"
@@ -113,6 +115,7 @@ def _parse(content: dict[str, Any], *, where: str) -> Preset:
         fix = " ".join(dict.fromkeys(fix for _, fix in mistakes if fix))
         raise UsageError(what, file=where, fix=fix, code="bad_preset") from None
     check_name(preset.name, what="preset name", file=where)
+    check_kind(preset.network.kind, file=where)
     for recipe in (preset.recipe, *([preset.short.recipe] if preset.short else [])):
         check_recipe(recipe, file=where)
     _check_ranges(preset, where)
@@ -129,7 +132,12 @@ def _mistake(item: Any) -> tuple[str, str]:
         return f"unknown key {key!r} {place}", fix
     if item["type"] == "missing":
         return f"key {key!r} is missing {place}", ""
-    return f"{key!r} {place} is {item['input']!r}: {item['msg'][:1].lower()}{item['msg'][1:]}", ""
+    what = f"{key!r} {place} is {item['input']!r}: {item['msg'][:1].lower()}{item['msg'][1:]}"
+    if item["type"] == "literal_error":
+        valid = re.findall(r"'([^']*)'", item["ctx"]["expected"])
+        near = difflib.get_close_matches(str(item["input"]), valid, n=1)
+        return what, f"Did you mean {near[0]!r}?" if near else ""
+    return what, ""
 
 
 def _keys(sections: list[str]) -> list[str]:
