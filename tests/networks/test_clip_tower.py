@@ -11,8 +11,9 @@ from torch import nn
 
 from autoseg.networks import catalog, clip_tower, text_head, weights
 from autoseg.networks.clip_tower import TOWERS, ImageTower, Size, read_weights
+from autoseg.networks.memory import measure_step, training_step
 from autoseg.records.errors import DataError, UsageError
-from autoseg.records.plan import Architecture
+from autoseg.records.plan import Architecture, Recipe
 from tests.networks.architectures import anisotropic, small
 
 TINY = Size(patch=8, image=16, width=12, depth=2, heads=3)
@@ -139,9 +140,13 @@ def test_a_file_of_something_else_is_refused(tmp_path, file):
         read_weights(ImageTower(Size(4, 16, 12, 2, 3)), file)
 
 
-def guided(dimensions: int, file, **more) -> Architecture:
+def text_guided(dimensions: int, **more) -> Architecture:
     make = anisotropic if dimensions == 3 else lambda kind, more: small(kind, 2, more=more)
-    return make("text_guided_unet", more={"image_encoder": "clip_vit_b32", "image_encoder_file": str(file)} | more)
+    return make("text_guided_unet", more=more)
+
+
+def guided(dimensions: int, file, **more) -> Architecture:
+    return text_guided(dimensions, **{"image_encoder": "clip_vit_b32", "image_encoder_file": str(file)} | more)
 
 
 @pytest.fixture(autouse=True)
@@ -199,3 +204,26 @@ def test_name_and_file_belong_together(file):
         catalog.build(guided(3, file, image_encoder="clip_vit_b3"))
     with pytest.raises(UsageError, match=r"'image_encoder_file' must be the path"):
         catalog.build(guided(3, ""))
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_a_dry_run_counts_the_tower_without_its_file(dimensions):
+    shape = (1, 16, 16) if dimensions == 2 else (8, 16, 16)
+    with_tower = measure_step(guided(dimensions, "nowhere.safetensors"), Recipe(), shape, 2)
+    without = measure_step(text_guided(dimensions), Recipe(), shape, 2)
+    tower = sum(item.numel() for item in ImageTower(TINY).parameters())
+    channels = 12 if dimensions == 3 else 16
+    assert with_tower.parameters - without.parameters == (TINY.width + 1) * channels
+    # Frozen weights have neither gradients nor moments, and no activation of theirs is kept.
+    assert tower * 4 <= with_tower.peak_bytes - without.peak_bytes < tower * 4 + 2**17
+
+
+def test_a_step_of_training_changes_no_weight_of_the_tower(file):
+    architecture = guided(3, file)
+    network = catalog.build(architecture)
+    text_head.read_encoder(network, architecture)
+    before = {name: item.clone() for name, item in network.seen.state_dict().items()}
+    recipe = Recipe(optimizer="adamw", weight_decay=0.5, ema_decay=0.5)
+    training_step(network, architecture=architecture, recipe=recipe, precision="float32")(image(3))
+    changed = {name for name, item in network.seen.state_dict().items() if not torch.equal(item, before[name])}
+    assert changed == {"project.weight"} or changed == {"project.weight", "project.bias"}
