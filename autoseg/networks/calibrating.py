@@ -43,6 +43,7 @@ EDGES: dict[str, dict[int, tuple[int, ...]]] = {
     "cuda": {2: (16, 128, 512), 3: (8, 32, 96)},
 }
 # Samples of these edges are drawn, cut out and changed.
+BLOCK = 12
 SAMPLE_EDGES = {2: (48, 192), 3: (16, 48)}
 STEPS_OF_A_WHOLE = 6
 _RECIPE = Recipe()
@@ -267,7 +268,9 @@ def _augment(change: augmentation.Draw, shape: tuple[int, int, int], device: tor
     )
     source = augmentation.source_shape([change], shape)
     image = torch.zeros(1, 1, *source, device=device)
-    labels = torch.zeros(1, *source, dtype=torch.uint8, device=device)
+    # Blocks of a structure: where two labels meet, resampling has to weigh them.
+    places = (torch.arange(size, device=device) // BLOCK for size in source)
+    labels = (sum(torch.meshgrid(*places, indexing="ij")) % 2).to(torch.uint8)[None]  # type: ignore[union-attr]
     augmentation.apply([change], image, labels, shape, classes=1)
 
 
