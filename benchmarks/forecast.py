@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from autoseg.compute import devices
-from autoseg.networks import calibrating
+from autoseg.networks import calibrating, stopwatch
 from autoseg.networks.work import measure_work
 from autoseg.pipeline import timing
 from autoseg.records.calibration import Calibration, Precision
@@ -55,7 +55,7 @@ def main() -> None:
     given = words.parse_args()
     if given.cpu_time:
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-        calibrating.clock = time.process_time
+        stopwatch.clock = time.process_time
     if not given.calibration.exists():
         timing.calibrate(given.calibration, given.device)
     calibration = read_record(given.calibration, Calibration)
@@ -112,10 +112,10 @@ def compared(
     rules = resolve.sampling_rules(request, configuration.batch_size)
     precision, layout = fastest(request, rules)
     pupil = learner.build(request, precision=precision, memory_format=layout)
-    times, begun = [calibrating.clock()], time.perf_counter()
+    times, begun = [stopwatch.clock()], time.perf_counter()
     for number, (batch, _) in enumerate(feeding.batches(rules, request.cases, count(), device=request.device)):
         learner.advance(pupil, batch, number=number, rate=1e-4).item()
-        times.append(calibrating.clock())
+        times.append(stopwatch.clock())
         if len(times) > STEPS_AT_MOST or (time.perf_counter() - begun > limit and len(times) > 6):
             break
     steps = np.diff(times)[1:]
@@ -142,9 +142,9 @@ def fastest(request: Request, rules: sampling.Rules) -> tuple[Precision, str]:
             pupil = learner.build(request, precision=precision, memory_format=layout)
             times = []
             for number in range(3):
-                begun = calibrating.clock()
+                begun = stopwatch.clock()
                 learner.advance(pupil, batch, number=number, rate=0.0).item()
-                times.append(calibrating.clock() - begun)
+                times.append(stopwatch.clock() - begun)
             found[precision, layout] = min(times)
     return min(found, key=lambda key: found[key])
 

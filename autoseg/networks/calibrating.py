@@ -4,35 +4,25 @@
 
 from __future__ import annotations
 
-import math
-import statistics
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from autoseg.networks import augmentation
 from autoseg.networks.blocks import instance_norm
-from autoseg.networks.catalog import build
-from autoseg.networks.memory import training_step
+from autoseg.networks.calibrating_samples import sample_rates
 from autoseg.networks.step import make_optimizer
-from autoseg.networks.work import WorkCounter, measure_work
-from autoseg.records.calibration import Calibration, Kind, Precision, Rate, StepWork
+from autoseg.networks.stopwatch import LONG_SECONDS, rate, shortest, three_digits
+from autoseg.networks.work import WorkCounter
+from autoseg.records.calibration import Calibration, Kind, Precision, Rate
 from autoseg.records.machine import DeviceProfile
-from autoseg.records.plan import Architecture, Recipe
+from autoseg.records.plan import Recipe
 
 Format = Literal["contiguous", "channels_last"]
 FORMATS: tuple[Format, ...] = ("contiguous", "channels_last")
-clock = time.perf_counter  # a benchmark on a shared machine counts the processor's time instead
-SECONDS_EACH = 0.06
-LEAST_RUNS = 2
-LONGEST_SECONDS = 1.5
 DTYPES: dict[Precision, torch.dtype] = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
@@ -43,33 +33,7 @@ EDGES: dict[str, dict[int, tuple[int, ...]]] = {
     "cpu": {2: (8, 48, 192), 3: (4, 12, 36)},
     "cuda": {2: (16, 128, 512), 3: (8, 32, 96)},
 }
-# Samples of these edges are drawn, cut out and changed.
-BLOCK = 12
-SAMPLE_EDGES = {2: (48, 192), 3: (16, 48)}
-STEPS_OF_A_WHOLE = 6
 _RECIPE = Recipe()
-
-
-def _unet(dimensions: Literal[2, 3]) -> Architecture:
-    return Architecture(
-        kind="unet",
-        dimensions=dimensions,
-        input_channels=1,
-        output_channels=3,
-        arguments={
-            "features": [16, 32, 64, 128],
-            "strides": [[1] * dimensions, *([[2] * dimensions] * 3)],
-            "kernels": [[3] * dimensions] * 4,
-            "blocks": [2, 2, 2, 2],
-            "decoder_blocks": [2, 2, 2],
-        },
-    )
-
-
-WHOLES: dict[str, tuple[tuple[Literal[2, 3], tuple[int, int, int]], ...]] = {
-    "cpu": ((2, (1, 64, 64)), (3, (16, 24, 16)), (3, (32, 48, 32))),
-    "cuda": ((2, (1, 256, 256)), (3, (32, 32, 32)), (3, (96, 96, 96))),
-}
 
 
 @dataclass(frozen=True)
@@ -108,7 +72,7 @@ def calibrate(device: DeviceProfile, *, tell: Callable[[str, float], None] | Non
                 tell(f"time {trial.kind}", number / (len(trials) + 1))
             rates += _rates(trial, precisions(device), where)
         rates += _updates(where)
-        rates += _making(where)
+        rates += sample_rates(where)
         call = _call_seconds(where)
     return Calibration(device=device, torch_version=torch.__version__, call_seconds=call, rates=tuple(rates))
 
@@ -167,9 +131,9 @@ def _rates(trial: Trial, wanted: Sequence[Precision], device: torch.device) -> I
             points = []
             for shapes in trial.operands:
                 points.append(_point(trial, shapes, precision, layout, device))
-                if points[-1][1] > LONGEST_SECONDS / 10:
+                if points[-1][1] > LONG_SECONDS:
                     break  # a larger one would take the whole minute; it is in proportion
-            yield _rate(trial.kind, trial.dimensions, trial.width, points, precision=precision, layout=layout)
+            yield rate(trial.kind, trial.dimensions, trial.width, points, precision=precision, layout=layout)
 
 
 def _point(
@@ -181,29 +145,8 @@ def _point(
         _both_ways(trial.run, counted)
     amount = sum(value for (row, _), (_, value) in counter.amounts.items() if row[0] == trial.kind)
     operands = _operands(shapes, precision, layout, device)
-    seconds = _shortest(lambda: _both_ways(trial.run, operands), device)
+    seconds = shortest(lambda: _both_ways(trial.run, operands), device)
     return amount / 2, seconds / 2
-
-
-def _rate(
-    kind: Kind,
-    dimensions: Literal[0, 2, 3],
-    width: int,
-    points: Sequence[tuple[float, float]],
-    *,
-    precision: Precision = "float32",
-    layout: str = "",
-) -> Rate:
-    amount, seconds = points[-1]
-    return Rate(
-        kind=kind,
-        dimensions=dimensions,
-        width=width,
-        precision=precision,
-        memory_format=layout,  # type: ignore[arg-type]
-        per_second=_three_digits(amount / seconds),
-        points=tuple((_three_digits(amount), _three_digits(seconds)) for amount, seconds in points),
-    )
 
 
 def _updates(device: torch.device) -> Iterator[Rate]:
@@ -218,8 +161,8 @@ def _updates(device: torch.device) -> Iterator[Rate]:
             optimizer.step()
         rows = [value for (row, _), value in counter.amounts.items() if row[0] == "optimizer"]
         calls, amount = sum(row[0] for row in rows), sum(row[1] for row in rows)
-        seconds = _shortest(optimizer.step, device)
-        yield _rate("optimizer", 0, 0, [(amount / calls, seconds / calls)])
+        seconds = shortest(optimizer.step, device)
+        yield rate("optimizer", 0, 0, [(amount / calls, seconds / calls)])
 
 
 def _operands(
@@ -240,76 +183,6 @@ def _both_ways(run: Callable[..., Tensor], operands: Sequence[Tensor]) -> None:
     torch.autograd.grad(result, operands, torch.ones_like(result))
 
 
-def _making(device: torch.device) -> Iterator[Rate]:
-    """Time what makes a batch: a bare sample, and each change by itself, less the bare sample."""
-    for dimensions, edges in SAMPLE_EDGES.items():
-        plain = augmentation.identity(1, in_plane=dimensions == 2)
-        angles = (20.0, 0.0, 0.0) if dimensions == 2 else (20.0, 20.0, 20.0)
-        changes: dict[Kind, augmentation.Draw] = {
-            "sample": plain,
-            "place": replace(plain, angles_degrees=angles, scale=1.1),
-            "blur": replace(plain, blur_sigma=(0.8,)),
-            "low_resolution": replace(plain, low_resolution=(0.7,)),
-            "intensity": replace(plain, gamma=(1.2,)),
-        }
-        points: dict[Kind, list[tuple[float, float]]] = {kind: [] for kind in changes}
-        for edge in edges:
-            shape = (1 if dimensions == 2 else edge, edge, edge)
-            bare = _shortest(lambda: _augment(plain, shape, device), device)  # noqa: B023
-            for kind, change in changes.items():
-                taken = bare if kind == "sample" else _shortest(lambda: _augment(change, shape, device), device) - bare  # noqa: B023
-                points[kind].append((math.prod(shape), max(taken, 0.05 * bare)))
-        for kind, found in points.items():
-            yield _rate(kind, 2 if dimensions == 2 else 3, 0, found)
-
-
-def _augment(change: augmentation.Draw, shape: tuple[int, int, int], device: torch.device) -> None:
-    augmentation.draw(
-        np.random.default_rng([0, 0, 0]), _RECIPE.augmentation, patch_shape=shape, mirror_axes=(0, 1, 2), channels=1
-    )
-    source = augmentation.source_shape([change], shape)
-    image = torch.zeros(1, 1, *source, device=device)
-    # Blocks of a structure: where two labels meet, resampling has to weigh them.
-    places = (torch.arange(size, device=device) // BLOCK for size in source)
-    labels = (sum(torch.meshgrid(*places, indexing="ij")) % 2).to(torch.uint8)[None]  # type: ignore[union-attr]
-    augmentation.apply([change], image, labels, shape, classes=1)
-
-
-def whole_steps(device: DeviceProfile, precision: Precision) -> Iterator[tuple[StepWork, dict[str, float]]]:
-    """Yield what one step of a small U-Net computes, and the seconds that it takes in each memory format.
-
-    In 2D and in 3D, of small patches and of larger ones: what operators timed by themselves do not show (modules,
-    the backward pass' bookkeeping, memory that is not at hand) weighs more in small ones.
-    """
-    where = torch.device(device.kind)
-    for dimensions, shape in WHOLES["cpu" if where.type == "cpu" else "cuda"]:
-        architecture = _unet(dimensions)
-        work = measure_work(architecture, _RECIPE, shape, 2, precision=precision, device_kind=device.kind)
-        yield work, {name: _whole(architecture, shape, precision, name, where) for name in FORMATS}
-
-
-def _whole(
-    architecture: Architecture, shape: tuple[int, int, int], precision: Precision, name: Format, where: torch.device
-) -> float:
-    lower = torch.channels_last if architecture.dimensions == 2 else torch.channels_last_3d
-    layout = torch.contiguous_format if name == "contiguous" else lower
-    network = build(architecture).to(where).to(memory_format=layout)  # type: ignore[call-overload]
-    step = training_step(network, architecture=architecture, recipe=_RECIPE, precision=precision, device=where)
-    image = torch.randn(2, 1, *shape, device=where)
-    image = image.contiguous(memory_format=torch.contiguous_format if name == "contiguous" else torch.channels_last_3d)
-    step(image)
-    # Not the shortest: a run takes what its steps take on average.
-    return statistics.median(_timed(partial(step, image), where) for _ in range(STEPS_OF_A_WHOLE))
-
-
-def _timed(run: Callable[[], object], device: torch.device) -> float:
-    begun = clock()
-    run()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return clock() - begun
-
-
 def _call_seconds(device: torch.device) -> float:
     x = torch.ones(8, device=device)
 
@@ -317,21 +190,4 @@ def _call_seconds(device: torch.device) -> float:
         for _ in range(1000):
             torch.add(x, x)
 
-    return _three_digits(_shortest(many, device) / 1000)
-
-
-def _shortest(work: Callable[[], object], device: torch.device) -> float:
-    """Return the shortest of several runs; a run that takes long is not repeated."""
-    best, runs, deadline = math.inf, 0, time.perf_counter() + SECONDS_EACH
-    while runs < LEAST_RUNS or time.perf_counter() < deadline:
-        seconds = _timed(work, device)
-        if runs > 0 or seconds > LONGEST_SECONDS / 10:  # the first run warms up
-            best = min(best, seconds)
-        runs += 1
-        if seconds > LONGEST_SECONDS / 10:
-            break
-    return best
-
-
-def _three_digits(value: float) -> float:
-    return float(f"{value:.2e}")
+    return three_digits(shortest(many, device) / 1000)

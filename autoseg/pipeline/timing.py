@@ -29,7 +29,7 @@ DISTURBED_BELOW = 0.6
 def calibrate(file: Path, device: str | None = None, *, tell: Tell = quiet) -> Calibration:
     """Measure the device at hand, about a minute, and keep what was found."""
     from autoseg.compute import devices
-    from autoseg.networks import calibrating
+    from autoseg.networks import calibrating, calibrating_steps
 
     profile = devices.find(device)
     devices.set_threads(profile.threads or devices.threads())
@@ -37,7 +37,7 @@ def calibrate(file: Path, device: str | None = None, *, tell: Tell = quiet) -> C
     factors = {
         f"{precision} {layout}": factor
         for precision in calibrating.precisions(profile)
-        for layout, factor in step_factors(calibrating.whole_steps(profile, precision), found).items()
+        for layout, factor in step_factors(calibrating_steps.whole_steps(profile, precision), found).items()
     }
     if min(factors.values()) < DISTURBED_BELOW:
         log.warning("Something else computed meanwhile: the parts took longer than the whole. Calibrate again.")

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from autoseg.networks import calibrating
+from autoseg.networks import calibrating, calibrating_samples, calibrating_steps, stopwatch
 from autoseg.networks.memory import measure_step
 from autoseg.networks.work import WorkCounter, measure_work
 from autoseg.records.machine import DeviceProfile
@@ -70,9 +70,11 @@ def test_a_step_holds_as_many_operations_as_the_memory_s_dry_run(kind, precision
 
 
 def test_a_calibration_has_a_speed_of_every_kind(monkeypatch):
-    monkeypatch.setattr(calibrating, "SECONDS_EACH", 0.0)
+    monkeypatch.setattr(stopwatch, "SECONDS_EACH", 0.0)
     monkeypatch.setattr(calibrating, "EDGES", {"cpu": {2: (4, 16), 3: (2, 8)}})
-    monkeypatch.setattr(calibrating, "SAMPLE_EDGES", {2: (8, 16), 3: (4, 8)})
+    monkeypatch.setattr(calibrating_steps, "STEPS_OF_A_WHOLE", 1)
+    monkeypatch.setattr(calibrating_steps, "WHOLES", {"cpu": ((2, (1, 16, 16)), (3, (16, 16, 16)))})
+    monkeypatch.setattr(calibrating_samples, "SAMPLE_EDGES", {2: (8, 16), 3: (4, 8)})
     device = DeviceProfile(kind="cpu", name="example", memory_gb=8, fast_bfloat16=False)
     found = calibrating.calibrate(device)
     conv = {"dense", "thin", "pointwise", "depthwise", "transposed"}
@@ -83,5 +85,5 @@ def test_a_calibration_has_a_speed_of_every_kind(monkeypatch):
     assert {rate.precision for rate in found.rates} == {"float32"}
     assert found.call_seconds > 0
     assert all(len(rate.points) == 2 for rate in found.rates if rate.kind in ("norm", "thin", "depthwise", "sample"))
-    steps = list(calibrating.whole_steps(device, "float32"))
+    steps = list(calibrating_steps.whole_steps(device, "float32"))
     assert all(seconds(work, found, name) > 0 for work, measured in steps for name in measured)

@@ -14,6 +14,8 @@ from autoseg.records.plan import Augmentation, Configuration
 FORMATS = ("contiguous", "channels_last")
 # What a change of single voxels takes beside a gamma curve.
 NOISE_SHARE, BRIGHTNESS_SHARE, CONTRAST_SHARE = 0.7, 0.2, 0.5
+# Kinds that older calibrations did not tell apart.
+ONCE_ELEMENTWISE = ("copy", "exponential", "index", "optimizer")
 
 
 def step_seconds(configuration: Configuration, works: Sequence[StepWork], calibration: Calibration) -> float:
@@ -98,13 +100,11 @@ def _changes(augmentation: Augmentation, channels: int) -> Mapping[Kind, float]:
 
 
 def _amount_seconds(item: Amount, calibration: Calibration, memory_format: str) -> float:
-    rates = [
-        rate
-        for rate in calibration.rates
-        if (rate.kind, rate.precision) == (item.kind, item.precision)
-        and rate.dimensions in (0, item.dimensions)
-        and rate.memory_format in ("", memory_format)
-    ]
+    rates = _rates(item, item.kind, calibration, memory_format)
+    if not rates and item.kind == "sample":
+        return 0.0
+    if not rates and item.kind in ONCE_ELEMENTWISE:
+        rates = _rates(item, "elementwise", calibration, memory_format)
     if not rates:
         raise DataError(
             f"the calibration of {calibration.device.name} has no speed of {item.kind} operations in {item.precision}",
@@ -117,6 +117,16 @@ def _amount_seconds(item: Amount, calibration: Calibration, memory_format: str) 
         by_width.setdefault(rate.width, []).append(rate)
     curve = [(float(width), _call_seconds(rows, each, calibration)) for width, rows in sorted(by_width.items())]
     return item.calls * _even(curve, item.width)
+
+
+def _rates(item: Amount, kind: Kind, calibration: Calibration, memory_format: str) -> list[Rate]:
+    return [
+        rate
+        for rate in calibration.rates
+        if (rate.kind, rate.precision) == (kind, item.precision)
+        and rate.dimensions in (0, item.dimensions)
+        and rate.memory_format in ("", memory_format)
+    ]
 
 
 def _call_seconds(rates: Sequence[Rate], amount: float, calibration: Calibration) -> float:

@@ -98,3 +98,8 @@ def test_augmentation_costs_as_often_as_it_strikes():
     voxels = math.prod(configuration.patch_shape)
     assert making_seconds(still, CALIBRATION) == pytest.approx(configuration.batch_size * (voxels / 1e6 + 1e-3))
     assert making_seconds(configuration, CALIBRATION) > making_seconds(still, CALIBRATION)
+
+
+def test_a_calibration_of_before_counts_what_it_did_not_tell_apart_as_elementwise():
+    copied = Amount(kind="copy", dimensions=0, width=0, precision="float32", amount=1e9)
+    assert seconds(StepWork(amounts=(copied,), calls=1), CALIBRATION, "contiguous") == pytest.approx(1.001)
