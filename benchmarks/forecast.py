@@ -1,17 +1,20 @@
 """Predicted seconds of a training step beside real ones, for several networks and sizes on this device.
 
-    python -m autoseg calibrate -o calibration.json
-    python benchmarks/forecast.py --calibration calibration.json --preset unet --patch 40 56 40 --batch 2
+    python benchmarks/forecast.py --calibration calibration.json unet:3d:40x56x40:2 demo:2d:1x56x48:8
 
-`before` is the forecast over what training took in its first 120 steps (or `--seconds`), after its own choice of
-precision and memory format; `after` is the mean of the first 20 steps over the steps behind them. 1 is a perfect
-forecast. Images are noise: how fast a step is does not depend on what they show. Nothing else may compute meanwhile.
+Each word is preset, configuration, patch and batch. The calibration is measured first where there is none yet.
+`before` is the forecast over the mean of what training took in its first 120 steps (or `--seconds`), batches made
+beside it, in the precision and memory format that were fastest; `after` is the mean of the first 20 steps over the
+steps behind them; `rough` is what is said without a calibration. 1 is a perfect forecast. Images are noise: how fast a
+step is does not depend on what they show. Nothing else may compute meanwhile, unless `--cpu-time` counts the seconds of
+the processor, of one thread, instead of the clock's.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import time
 from itertools import count
 from pathlib import Path
@@ -20,18 +23,21 @@ import numpy as np
 import torch
 
 from autoseg.compute import devices
-from autoseg.networks.calibrating import precisions
+from autoseg.networks import calibrating, stopwatch
 from autoseg.networks.work import measure_work
-from autoseg.records.calibration import Calibration
+from autoseg.pipeline import timing
+from autoseg.records.calibration import Calibration, Precision
 from autoseg.records.fingerprint import Fingerprint
 from autoseg.records.geometry import Box, Grid, Shape
 from autoseg.records.labels import Labels
+from autoseg.records.machine import DeviceProfile
 from autoseg.records.plan import Configuration, Plan
 from autoseg.records.results import ModelId
 from autoseg.records.volumes import Passage, PreprocessedCase
 from autoseg.stages import planning
+from autoseg.stages.planning.forecasting import rough
 from autoseg.stages.planning.timing import step_seconds
-from autoseg.stages.training import feeding, learner, resolve
+from autoseg.stages.training import feeding, learner, resolve, sampling
 from autoseg.stages.training.request import Request
 from autoseg.workspace import plans_folder, read_record
 
@@ -40,45 +46,54 @@ STEPS_BEFORE, STEPS_AT_MOST = 20, 120
 
 def main() -> None:
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    words.add_argument("cases", nargs="+", help="preset:configuration:ZxYxX:batch")
     words.add_argument("--calibration", type=Path, required=True)
-    words.add_argument("--preset", default="unet")
     words.add_argument("--dataset", default="hippocampus", help="A fingerprint of plans/reference.")
-    words.add_argument("--patch", type=int, nargs=3)
-    words.add_argument("--batch", type=int, default=2)
-    words.add_argument("--kind", default="3d")
-    words.add_argument("--seconds", type=float, default=30.0)
+    words.add_argument("--device")
+    words.add_argument("--seconds", type=float, default=10.0)
+    words.add_argument("--cpu-time", action="store_true")
     given = words.parse_args()
+    if given.cpu_time:
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+        stopwatch.clock = time.process_time
+    if not given.calibration.exists():
+        timing.calibrate(given.calibration, given.device)
     calibration = read_record(given.calibration, Calibration)
-    device = devices.find(calibration.device.kind)
+    device = calibration.device.model_copy(update={"memory_gb": 8.0})
     devices.set_threads(device.threads)
-    plan = made(given, device.model_copy(update={"memory_gb": 8.0}))
-    configuration = plan.configuration(f"{given.preset}_{given.kind}")
-    works = [
-        measure_work(
-            configuration.architecture,
-            configuration.recipe,
-            configuration.patch_shape,
-            configuration.batch_size,
-            precision=precision,
-            device_kind=device.kind,
-        )
-        for precision in precisions(device)
-    ]
-    predicted = step_seconds(configuration, works, calibration)
-    row = {"configuration": configuration.name, "patch": configuration.patch_shape, "batch": configuration.batch_size}
-    print(json.dumps(row | compared(plan, configuration, predicted, given.seconds)))
+    speed = devices.find(device.kind, calibrate=True).flops_per_second
+    for case in given.cases:
+        plan, configuration = made(case, given.dataset, device)
+        works = [
+            measure_work(
+                configuration.architecture,
+                configuration.recipe,
+                configuration.patch_shape,
+                configuration.batch_size,
+                precision=precision,
+                device_kind=device.kind,
+            )
+            for precision in calibrating.precisions(device)
+        ]
+        row = {"case": case, "patch": configuration.patch_shape, "batch": configuration.batch_size}
+        predicted = step_seconds(configuration, works, calibration), rough(configuration, speed, device.kind)
+        print(json.dumps(row | compared(plan, configuration, predicted, given.seconds)), flush=True)
 
 
-def made(given: argparse.Namespace, device: object) -> Plan:
-    """Return the plan with the patch and batch that were asked for."""
-    fingerprint = read_record(plans_folder() / "reference" / given.dataset / "fingerprint.json", Fingerprint)
-    preset = planning.load_preset(given.preset)
-    update = {"batch_size": given.batch, "patch_shape": tuple(given.patch) if given.patch else None}
+def made(case: str, dataset: str, device: DeviceProfile) -> tuple[Plan, Configuration]:
+    """Return the plan with the patch and batch that were asked for, and the configuration that has them."""
+    name, kind, patch, batch = case.split(":")
+    fingerprint = read_record(plans_folder() / "reference" / dataset / "fingerprint.json", Fingerprint)
+    preset = planning.load_preset(name)
+    update = {"batch_size": int(batch), "patch_shape": tuple(int(size) for size in patch.split("x"))}
     preset = preset.model_copy(update={"planning": preset.planning.model_copy(update=update)})
-    return planning.make_plan(fingerprint, [preset], device)  # type: ignore[arg-type]
+    plan = planning.make_plan(fingerprint, [preset], device)
+    return plan, plan.configuration(f"{name}_{kind}")
 
 
-def compared(plan: Plan, configuration: Configuration, predicted: float, limit: float) -> dict[str, object]:
+def compared(
+    plan: Plan, configuration: Configuration, predicted: tuple[float, float], limit: float
+) -> dict[str, object]:
     """Return predicted and real seconds of a step, and their ratios."""
     model = ModelId(dataset="bench", plan="default", configuration=configuration.name, fold="0")
     cases = tuple(noise(f"{number}", configuration, plan.labels) for number in range(4))
@@ -94,28 +109,44 @@ def compared(plan: Plan, configuration: Configuration, predicted: float, limit: 
         device=plan.device.kind,
         began=time.perf_counter(),
     )
-    record = resolve.resolve(request)
-    pupil = learner.build(request, precision=record.precision, memory_format=record.memory_format)
-    times, begun = [time.perf_counter()], time.perf_counter()
-    rules = resolve.sampling_rules(request, record.batch_size)
+    rules = resolve.sampling_rules(request, configuration.batch_size)
+    precision, layout = fastest(request, rules)
+    pupil = learner.build(request, precision=precision, memory_format=layout)
+    times, begun = [stopwatch.clock()], time.perf_counter()
     for number, (batch, _) in enumerate(feeding.batches(rules, request.cases, count(), device=request.device)):
         learner.advance(pupil, batch, number=number, rate=1e-4).item()
-        times.append(time.perf_counter())
-        if len(times) > STEPS_AT_MOST or (time.perf_counter() - begun > limit and len(times) > STEPS_BEFORE + 10):
+        times.append(stopwatch.clock())
+        if len(times) > STEPS_AT_MOST or (time.perf_counter() - begun > limit and len(times) > 6):
             break
     steps = np.diff(times)[1:]
-    real, first, rest = steps.mean(), steps[:STEPS_BEFORE].mean(), steps[STEPS_BEFORE:].mean()
+    real, first, rest = steps.mean(), steps[:STEPS_BEFORE].mean(), steps[STEPS_BEFORE:]
     return {
-        "precision": record.precision,
-        "memory_format": record.memory_format,
-        "predicted_s": round(predicted, 4),
-        "resolved_s": round(record.step_seconds, 4),
+        "precision": precision,
+        "memory_format": layout,
+        "predicted_s": round(predicted[0], 4),
         "real_s": round(float(real), 4),
-        "before": round(float(predicted / real), 3),
-        "after": round(float(first / rest), 3),
+        "before": round(float(predicted[0] / real), 3),
+        "rough": round(float(predicted[1] / real), 3),
+        "after": round(float(first / rest.mean()), 3) if len(rest) > STEPS_BEFORE // 2 else None,
         "steps": len(steps),
         "torch": torch.__version__,
     }
+
+
+def fastest(request: Request, rules: sampling.Rules) -> tuple[Precision, str]:
+    """Return precision and memory format of the fastest step; training finds them in the same way."""
+    batch = next(feeding.batches(rules, request.cases, [0], device=request.device))[0]
+    found: dict[tuple[Precision, str], float] = {}
+    for precision in resolve.precisions(request):
+        for layout in resolve.FORMATS:
+            pupil = learner.build(request, precision=precision, memory_format=layout)
+            times = []
+            for number in range(3):
+                begun = stopwatch.clock()
+                learner.advance(pupil, batch, number=number, rate=0.0).item()
+                times.append(stopwatch.clock() - begun)
+            found[precision, layout] = min(times)
+    return min(found, key=lambda key: found[key])
 
 
 def noise(id: str, configuration: Configuration, labels: Labels) -> PreprocessedCase:

@@ -2,6 +2,7 @@
 
     python benchmarks/memory_estimate.py                     # on a CPU: the same counter on real tensors
     python benchmarks/memory_estimate.py --device cuda       # beside torch's own max_memory_allocated and _reserved
+    python benchmarks/memory_estimate.py --presets residual_unet_xl --patch 32 32 32 --batch 2     # a small step
 
 Each preset is planned for the hippocampus fingerprint in `plans/reference`, and its step is run at half of the planned
 batch (at least one sample) and at all of it.
@@ -30,13 +31,22 @@ def main() -> None:
     words.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     words.add_argument("--memory-gb", type=float, default=8.0)
     words.add_argument("--presets", nargs="*", default=[name for name in planning.preset_names() if name != "smoke"])
+    words.add_argument("--patch", type=int, nargs=3, help="By hand, and then --batch alone is run.")
+    words.add_argument("--batch", type=int, default=2)
     given = words.parse_args()
     fingerprint = Fingerprint.parse(FINGERPRINT.read_bytes(), file=str(FINGERPRINT))
     device = DeviceProfile(kind=given.device, name="bench", memory_gb=given.memory_gb, fast_bfloat16=True)
     for name in given.presets:
-        plan = planning.make_plan(fingerprint, [planning.load_preset(name)], device)
+        preset = planning.load_preset(name)
+        if given.patch:
+            by_hand = {"patch_shape": tuple(given.patch), "batch_size": given.batch}
+            preset = preset.model_copy(update={"planning": preset.planning.model_copy(update=by_hand)})
+        plan = planning.make_plan(fingerprint, [preset], device)
         configuration = plan.configuration(plan.lineup[0].configuration)
-        for batch in sorted({max(1, configuration.batch_size // 2), configuration.batch_size}):
+        if given.patch:
+            configuration = next(item for item in plan.configurations if item.dimensions == 3)
+        sizes = {given.batch} if given.patch else {max(1, configuration.batch_size // 2), configuration.batch_size}
+        for batch in sorted(sizes):
             print(json.dumps(compare(plan, configuration, batch, given.device)), flush=True)
 
 

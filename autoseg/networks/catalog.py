@@ -7,8 +7,7 @@ kind that is here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
@@ -29,26 +28,14 @@ from autoseg.networks import (
     vit,
 )
 from autoseg.networks.arguments import nearest
+from autoseg.networks.kinds import Kind
 from autoseg.records.errors import UsageError
 from autoseg.records.geometry import Shape
 from autoseg.records.plan import Architecture
 
+__all__ = ["GROUP", "KINDS", "Kind", "build", "divisor", "min_shape"]
+
 GROUP = "autoseg.networks"
-
-
-@dataclass(frozen=True)
-class Kind:
-    """What the catalog knows of one network.
-
-    Attributes:
-        build: Architecture -> the network, weights freshly drawn.
-        divisor: Architecture -> what each patch axis (z, y, x) must be a multiple of.
-        min_shape: Architecture -> the smallest patch (z, y, x).
-    """
-
-    build: Callable[[Architecture], nn.Module]
-    divisor: Callable[[Architecture], Shape]
-    min_shape: Callable[[Architecture], Shape]
 
 
 _UNET = Kind(build=unet.build, divisor=staged.divisor, min_shape=staged.min_shape)
@@ -58,10 +45,10 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "unet": _UNET,
         "residual_unet": _UNET,
         "attention_unet": _UNET,
-        "unetr": Kind(build=unetr.build, divisor=unetr.divisor, min_shape=unetr.min_shape),
-        "swin_unetr": Kind(build=swin_unetr.build, divisor=swin_unetr.divisor, min_shape=swin_unetr.min_shape),
-        "primus": Kind(build=primus.build, divisor=primus.divisor, min_shape=primus.min_shape),
-        "vit_2d": Kind(build=vit.build, divisor=vit.divisor, min_shape=vit.min_shape),
+        "unetr": unetr.KIND,
+        "swin_unetr": swin_unetr.KIND,
+        "primus": primus.KIND,
+        "vit_2d": vit.KIND,
         "text_guided_unet": Kind(build=text_head.build, divisor=staged.divisor, min_shape=staged.min_shape),
         "segresnet": Kind(build=segresnet.build, divisor=staged.divisor, min_shape=staged.min_shape),
         "mednext": Kind(build=mednext.build, divisor=staged.divisor, min_shape=staged.min_shape),

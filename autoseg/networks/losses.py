@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from autoseg.networks import additions
 from autoseg.networks.blobs import blob_loss
 from autoseg.networks.softmax_sums import softmax_sums, sum_by_label
 from autoseg.records.labels import Labels
@@ -56,6 +57,8 @@ def make_loss(
 ) -> Loss:
     """Return the loss of a recipe: called with logits (finest first) and a Target, it gives a float32 scalar.
 
+    One that an installed package adds (`additions.LossMaker`) stands in the place of these terms.
+
     Structures are learnt with a softmax, regions with a sigmoid each. Where a structure was not annotated in a
     sample, it counts as part of that sample's background (cross-entropy) and is left out of its Dice; a region
     that holds such a structure is left out of that sample altogether.
@@ -69,12 +72,15 @@ def make_loss(
         weights: Of the cross-entropy, one a class with the background first (`class_weights.structure_weights`), or
             with regions one a region: how many times a voxel inside it counts. None weighs all alike.
 
+    Raises:
+        UsageError: There is no such loss.
+
     Source:
         Drozdzal et al. 2016 (Dice with deep supervision), arXiv:1608.04117; Isensee et al. 2021 (the sum);
         Shi et al. 2021 (marginal loss for partial labels), arXiv:2007.03868; Lin et al. 2017 (focal); Salehi et al.
         2017 (Tversky), arXiv:1706.05721.
     """
-    level = partial(
+    level: LevelLoss = additions.loss(recipe, labels) or partial(
         _region_loss if labels.regions else _structure_loss,
         kind=recipe.loss,
         labels=labels,

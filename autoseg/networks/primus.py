@@ -19,8 +19,9 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from autoseg.networks.arguments import axes, check_keys, number, shape_of, wrong
+from autoseg.networks.arguments import axes, check_keys, number, wrong
 from autoseg.networks.blocks import ResidualBlock, initialise, pointwise, upsampling
+from autoseg.networks.kinds import of_tokens
 from autoseg.networks.transformer import (
     Attention,
     Block,
@@ -37,7 +38,6 @@ from autoseg.networks.transformer import (
     to_grid,
     to_sequence,
 )
-from autoseg.records.geometry import Shape
 from autoseg.records.plan import Architecture
 
 LAYER_SCALE = 0.1
@@ -113,34 +113,6 @@ class Primus(nn.Module):
         return supervised(self, x)
 
 
-def build(architecture: Architecture) -> Primus:
-    """Return the network with freshly drawn weights.
-
-    Raises:
-        UsageError: The arguments do not describe a Primus; the message names the key.
-    """
-    return Primus(architecture, read(architecture))
-
-
-def divisor(architecture: Architecture) -> Shape:
-    """Return what each patch axis (z, y, x) must be a multiple of: the token's patch; 1 for z in 2D.
-
-    Raises:
-        UsageError: The arguments do not describe a Primus.
-    """
-    return shape_of(read(architecture).patch)
-
-
-def min_shape(architecture: Architecture) -> Shape:
-    """Return the smallest patch (z, y, x): two tokens, because the tokeniser's norm over one leaves nothing.
-
-    Raises:
-        UsageError: The arguments do not describe a Primus.
-    """
-    z, y, x = (size if size == 1 else 2 * size for size in divisor(architecture))
-    return z, y, x
-
-
 def read(architecture: Architecture) -> Arguments:
     """Return the checked arguments.
 
@@ -195,3 +167,6 @@ def _falling(width: int, classes: int, *, steps: int) -> Sequence[int]:
     factor = (2 * classes / width) ** (1 / steps)
     steady = (width * factor**step for step in range(1, steps))
     return [width, *(max(FEWEST_FEATURES, 8 * round(channels / 8)) for channels in steady)]
+
+
+KIND = of_tokens(Primus, read, token=lambda found: found.patch, fewest=2)

@@ -24,8 +24,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from autoseg.networks import windows
-from autoseg.networks.arguments import axes, check_keys, counts, number, per_axis, shape_of, wrong
+from autoseg.networks.arguments import axes, check_keys, counts, number, per_axis, wrong
 from autoseg.networks.blocks import initialise, pointwise
+from autoseg.networks.kinds import of_tokens
 from autoseg.networks.transformer import (
     WEIGHT_STD,
     Attention,
@@ -37,7 +38,6 @@ from autoseg.networks.transformer import (
     supervised,
 )
 from autoseg.networks.unetr import UpBlock, residual
-from autoseg.records.geometry import Shape
 from autoseg.records.plan import Architecture
 
 MLP_RATIO = 4
@@ -179,35 +179,6 @@ class SwinUnetr(nn.Module):
         return run(self, self.refine[str(level)], places) if str(level) in self.refine else places
 
 
-def build(architecture: Architecture) -> SwinUnetr:
-    """Return the network with freshly drawn weights.
-
-    Raises:
-        UsageError: The arguments do not describe a SwinUNETR; the message names the key.
-    """
-    return SwinUnetr(architecture, read(architecture))
-
-
-def divisor(architecture: Architecture) -> Shape:
-    """Return what each patch axis (z, y, x) must be a multiple of: the token's patch times all mergings.
-
-    Raises:
-        UsageError: The arguments do not describe a SwinUNETR.
-    """
-    arguments = read(architecture)
-    return shape_of([math.prod(steps) for steps in zip(arguments.patch, *arguments.mergings)])
-
-
-def min_shape(architecture: Architecture) -> Shape:
-    """Return the smallest patch (z, y, x): two tokens behind the last merging, because a norm over one leaves nothing.
-
-    Raises:
-        UsageError: The arguments do not describe a SwinUNETR.
-    """
-    z, y, x = (size if size == 1 else 2 * size for size in divisor(architecture))
-    return z, y, x
-
-
 def read(architecture: Architecture) -> Arguments:
     """Return the checked arguments.
 
@@ -230,3 +201,11 @@ def read(architecture: Architecture) -> Arguments:
         if set(stride) == {1}:
             raise wrong(architecture, "mergings", f"has the entry {list(stride)}, which joins no tokens")
     return arguments
+
+
+def _coarsest(arguments: Arguments) -> list[int]:
+    """Return the voxels behind the last merging: a token's times all mergings."""
+    return [math.prod(steps) for steps in zip(arguments.patch, *arguments.mergings)]
+
+
+KIND = of_tokens(SwinUnetr, read, token=_coarsest, fewest=2)

@@ -7,9 +7,11 @@ Arguments: those of `unet` (its module describes them), and::
      "embedding": 8,          channels of a voxel that the head sees; may be left out: 8, with cosine 32
      "vectors": [[0.1, ...],  one a class, in the order of the output channels; one fewer: the first class
                  [...]],      (background) learns its own; may be left out: all are learned
-     "vector_width": 64}      length of learned vectors, only where none are given; may be left out: 64
+     "vector_width": 64,      length of learned vectors, only where none are given; may be left out: 64
+     "image_encoder": "clip_vit_b32",          or "clip_vit_b16", frozen; may be left out: none
+     "image_encoder_file": "vit.safetensors"}  its weights, read when training begins
 
-Given vectors are not trained. They lie in the model file beside the weights.
+Given vectors are not trained, and neither is the image encoder. They lie in the model file beside the weights.
 """
 
 # B batch, C channel, E channels of a voxel's embedding, K class, V length of a class vector, N voxels in one row
@@ -20,15 +22,17 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import torch
 from pydantic import JsonValue
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from autoseg.networks import staged, unet
-from autoseg.networks.arguments import number, wrong
+from autoseg.networks import clip_tower, staged, unet
+from autoseg.networks.arguments import nearest, number, wrong
 from autoseg.networks.blocks import checkpointed
+from autoseg.networks.clip_tower import Fusion
 from autoseg.records.plan import Architecture
 
 EMBEDDINGS: Mapping[str, int] = {"controller": 8, "cosine": 32}
@@ -39,18 +43,20 @@ START_TEMPERATURE, LOWEST_TEMPERATURE = 0.07, 0.01
 # Classes whose hidden layers are held at once where activations are computed again.
 CLASSES_AT_ONCE = 8
 
-_OWN_KEYS = ("head", "backbone", "embedding", "vectors", "vector_width")
+_OWN_KEYS = ("head", "backbone", "embedding", "vectors", "vector_width", "image_encoder", "image_encoder_file")
 _BACKBONES = ("unet", "residual_unet", "attention_unet")
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """The arguments beside the backbone's; `vectors` is empty where all are learned."""
+    """The arguments beside the backbone's; `vectors` and the image encoder's name and file are empty for none."""
 
     head: str
     embedding: int
     vectors: tuple[tuple[float, ...], ...]
     vector_width: int
+    image_encoder: str = ""
+    image_encoder_file: str = ""
 
 
 class ClassVectors(nn.Module):
@@ -112,6 +118,10 @@ class TextGuidedUNet(nn.Module):
         self.backbone = unet.build(backbone)
         self.vectors = ClassVectors(architecture.output_channels, arguments)
         self.hidden = arguments.embedding
+        self.seen: Fusion | None = None
+        if arguments.image_encoder:
+            tower = clip_tower.TOWERS[arguments.image_encoder]
+            self.seen = Fusion(architecture.dimensions, tower, staged.read(backbone).features[-1])
         self.controller: Controller | None = None
         if arguments.head == "controller":
             self.controller = Controller(staged.read(backbone).features[-1], arguments)
@@ -129,6 +139,8 @@ class TextGuidedUNet(nn.Module):
             As the backbone's: (B, K, ...), or in training with deep supervision a list, finest first.
         """
         features = self.backbone.encode(x)
+        if self.seen is not None:
+            features[-1] = self.seen(x, features[-1])
         deepest = features[-1]
         embeddings = self.backbone.decode(features)
         if self.controller is None:
@@ -180,7 +192,41 @@ def read(architecture: Architecture) -> Arguments:
         embedding=number(architecture, "embedding", EMBEDDINGS[head]),
         vectors=vectors,
         vector_width=len(vectors[0]) if vectors else number(architecture, "vector_width", VECTOR_WIDTH),
+        image_encoder=_encoder(architecture),
+        image_encoder_file=_encoder_file(architecture),
     )
+
+
+def read_encoder(network: nn.Module, architecture: Architecture) -> None:
+    """Copy the image encoder's weights from the file that the arguments name; does nothing where there is none.
+
+    Called when training begins: from then on they travel with the network's own.
+
+    Raises:
+        DataError: The file is missing, damaged, or of another encoder.
+    """
+    if isinstance(network, TextGuidedUNet) and network.seen is not None:
+        clip_tower.read_weights(network.seen.tower, Path(read(architecture).image_encoder_file))
+
+
+def _encoder(architecture: Architecture) -> str:
+    name = architecture.arguments.get("image_encoder", "")
+    if name == "":
+        return ""
+    if name not in clip_tower.TOWERS:
+        fix = nearest(str(name), tuple(clip_tower.TOWERS))
+        raise wrong(architecture, "image_encoder", f"is {name!r}", fix=fix)
+    return str(name)
+
+
+def _encoder_file(architecture: Architecture) -> str:
+    file = architecture.arguments.get("image_encoder_file", "")
+    given = "image_encoder" in architecture.arguments
+    if not isinstance(file, str) or bool(file) != given:
+        raise wrong(
+            architecture, "image_encoder_file", "must be the path of the encoder's weights, beside 'image_encoder'"
+        )
+    return file
 
 
 def _vectors(architecture: Architecture) -> tuple[tuple[float, ...], ...]:

@@ -20,8 +20,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from autoseg.networks.arguments import axes, check_keys, number, shape_of, wrong
+from autoseg.networks.arguments import axes, check_keys, number, wrong
 from autoseg.networks.blocks import ResidualBlock, initialise, pointwise, upsampling
+from autoseg.networks.kinds import of_tokens
 from autoseg.networks.transformer import (
     Attention,
     Block,
@@ -37,7 +38,6 @@ from autoseg.networks.transformer import (
     to_grid,
     to_sequence,
 )
-from autoseg.records.geometry import Shape
 from autoseg.records.plan import Architecture
 
 MLP_RATIO = 4
@@ -139,33 +139,6 @@ def residual(dimensions: int, inputs: int, outputs: int, *, kernel: Sequence[int
     return ResidualBlock(dimensions, inputs, outputs=outputs, kernel=kernel, stride=(1,) * dimensions)
 
 
-def build(architecture: Architecture) -> Unetr:
-    """Return the network with freshly drawn weights.
-
-    Raises:
-        UsageError: The arguments do not describe a UNETR; the message names the key.
-    """
-    return Unetr(architecture, read(architecture))
-
-
-def divisor(architecture: Architecture) -> Shape:
-    """Return what each patch axis (z, y, x) must be a multiple of: the token's patch; 1 for z in 2D.
-
-    Raises:
-        UsageError: The arguments do not describe a UNETR.
-    """
-    return shape_of(read(architecture).patch)
-
-
-def min_shape(architecture: Architecture) -> Shape:
-    """Return the smallest patch (z, y, x): one token.
-
-    Raises:
-        UsageError: The arguments do not describe a UNETR.
-    """
-    return divisor(architecture)
-
-
 def read(architecture: Architecture) -> Arguments:
     """Return the checked arguments.
 
@@ -200,3 +173,6 @@ def _skip(
         steps.append(upsampling(dimensions, outputs, outputs, stride=stride))
         steps.append(residual(dimensions, outputs, outputs, kernel=kernel))
     return nn.Sequential(*steps)
+
+
+KIND = of_tokens(Unetr, read, token=lambda found: found.patch)

@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from autoseg.networks.arguments import axes, check_keys, number, shape_of, wrong
+from autoseg.networks.arguments import axes, check_keys, number, wrong
 from autoseg.networks.blocks import ConvNormAct, initialise, pointwise
+from autoseg.networks.kinds import of_tokens
 from autoseg.networks.transformer import (
     Attention,
     Block,
@@ -37,7 +38,6 @@ from autoseg.networks.transformer import (
     to_sequence,
 )
 from autoseg.records.errors import UsageError
-from autoseg.records.geometry import Shape
 from autoseg.records.plan import Architecture
 
 MLP_RATIO = 4
@@ -119,34 +119,6 @@ class SliceTransformer(nn.Module):
         return supervised(self, _resized(self.head(x), size))
 
 
-def build(architecture: Architecture) -> SliceTransformer:
-    """Return the network with freshly drawn weights.
-
-    Raises:
-        UsageError: The architecture is 3D, or the arguments do not describe a slice transformer.
-    """
-    return SliceTransformer(architecture, read(architecture))
-
-
-def divisor(architecture: Architecture) -> Shape:
-    """Return (1, 1, 1): a slice of any size is resized.
-
-    Raises:
-        UsageError: As `build`.
-    """
-    read(architecture)
-    return 1, 1, 1
-
-
-def min_shape(architecture: Architecture) -> Shape:
-    """Return the smallest patch (z, y, x): one token before it is resized.
-
-    Raises:
-        UsageError: As `build`.
-    """
-    return shape_of(read(architecture).patch)
-
-
 def read(architecture: Architecture) -> Arguments:
     """Return the checked arguments.
 
@@ -179,3 +151,7 @@ def _resized(x: Tensor, size: Sequence[int]) -> Tensor:
     if tuple(x.shape[2:]) == tuple(size):
         return x
     return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
+
+
+# A slice of any size is resized.
+KIND = of_tokens(SliceTransformer, read, token=lambda found: found.patch, resizes=True)

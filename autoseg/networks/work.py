@@ -32,19 +32,42 @@ _NAMES: Mapping[torch.dtype, Precision] = {
 }
 
 Row = tuple[Kind, int, int, Precision]
+# Operators that are bound by memory, by what stands in their names; what is named nowhere is elementwise.
+_BOUND_BY_MEMORY: tuple[tuple[Kind, tuple[str, ...]], ...] = (
+    ("optimizer", ("_fused_", "_foreach_")),
+    ("exponential", ("softmax", "exp", "log", "pow", "sigmoid", "tanh", "gelu", "silu", "erf", "sqrt", "softplus")),
+    ("index", ("gather", "scatter", "index", "nll_loss", "one_hot", "upsample", "pool", "embedding", "grid_sampler")),
+    ("copy", ("copy", "clone", "cat", "pad", "fill", "zero", "ones", "stack", "roll", "repeat", "full")),
+)
+# What fake tensors ask one another (their device), and what only names or makes room.
+_DOES_NOTHING = frozenset(
+    (
+        "device",
+        "detach",
+        "empty",
+        "empty_like",
+        "new_empty",
+        "empty_strided",
+        "new_empty_strided",
+        "resize_",
+        "_record_function_enter_new",
+        "_record_function_exit",
+    )
+)
 
 
 class WorkCounter(TorchDispatchMode):
     """Adds up what every operator computes, by kind; fake or real tensors alike.
 
     Attributes:
-        amounts: (kind, dimensions, width, precision) -> floating-point operations or bytes.
+        amounts: (kind, dimensions, width, precision), and the power of two that a call's amount lies under -> operators
+            and their floating-point operations or bytes together.
         calls: Operators that touched voxels.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.amounts: defaultdict[Row, float] = defaultdict(float)
+        self.amounts: defaultdict[tuple[Row, int], tuple[int, float]] = defaultdict(lambda: (0, 0.0))
         self.calls = 0
 
     def __torch_dispatch__(
@@ -53,17 +76,19 @@ class WorkCounter(TorchDispatchMode):
         """Run one operator and note what it did."""
         kwargs = dict(kwargs or {})
         result = func(*args, **kwargs)
-        if not _is_view(func):
+        if not _is_view(func) and func._overloadpacket.__name__ not in _DOES_NOTHING:
             self.calls += 1
             row, amount = _count(func, args, kwargs, result)
-            self.amounts[row] += amount
+            size = (row, math.frexp(amount)[1])
+            calls, sum_before = self.amounts[size]
+            self.amounts[size] = (calls + 1, sum_before + amount)
         return result
 
     def work(self) -> StepWork:
         """Return what was counted, in a fixed order."""
         rows = (
-            Amount(kind=kind, dimensions=dimensions, width=width, precision=precision, amount=amount)
-            for (kind, dimensions, width, precision), amount in sorted(self.amounts.items())
+            Amount(kind=kind, dimensions=dimensions, width=width, precision=precision, amount=amount, calls=calls)
+            for ((kind, dimensions, width, precision), _), (calls, amount) in sorted(self.amounts.items())
         )
         return StepWork(amounts=tuple(row for row in rows if row.amount > 0), calls=self.calls)
 
@@ -108,8 +133,15 @@ def _count(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result: An
         return _convolution(args, name == "convolution_backward", precision), flops
     if flops > 0:
         return ("attention" if "attention" in name else "matmul", 0, 0, precision), flops
-    kind: Kind = "norm" if "norm" in name and "native" in name else "elementwise"
+    kind: Kind = "norm" if "norm" in name and "native" in name else _memory_kind(name)
     return (kind, 0, 0, precision), float(sum(item.numel() * item.element_size() for item in tensors))
+
+
+def _memory_kind(name: str) -> Kind:
+    for kind, parts in _BOUND_BY_MEMORY:
+        if any(part in name for part in parts):
+            return kind
+    return "elementwise"
 
 
 def _convolution(args: Sequence[Any], backward: bool, precision: Precision) -> Row:

@@ -16,7 +16,7 @@ from autoseg.records.requests import PlanRequest
 from autoseg.stages import planning
 from autoseg.stages.planning.forecasting import corrected
 from autoseg.stages.planning.remembered import remembering_work
-from autoseg.stages.planning.timing import step_factor, step_seconds
+from autoseg.stages.planning.timing import step_factors, step_seconds
 from autoseg.workspace import Workspace, read_record, write_record
 
 log = logging.getLogger("autoseg")
@@ -29,14 +29,15 @@ DISTURBED_BELOW = 0.6
 def calibrate(file: Path, device: str | None = None, *, tell: Tell = quiet) -> Calibration:
     """Measure the device at hand, about a minute, and keep what was found."""
     from autoseg.compute import devices
-    from autoseg.networks import calibrating
+    from autoseg.networks import calibrating, calibrating_steps
 
     profile = devices.find(device)
     devices.set_threads(profile.threads or devices.threads())
     found = calibrating.calibrate(profile, tell=lambda what, done: tell(what, done, None))
     factors = {
-        precision: step_factor(*calibrating.whole_step(profile, precision), found)
+        f"{precision} {layout}": factor
         for precision in calibrating.precisions(profile)
+        for layout, factor in step_factors(calibrating_steps.whole_steps(profile, precision), found).items()
     }
     if min(factors.values()) < DISTURBED_BELOW:
         log.warning("Something else computed meanwhile: the parts took longer than the whole. Calibrate again.")

@@ -17,14 +17,21 @@ Kind = Literal[
     "attention",
     "norm",
     "elementwise",
+    "copy",
+    "exponential",
+    "index",
+    "optimizer",
+    "sample",
     "place",
     "blur",
     "low_resolution",
     "intensity",
 ]
 """Convolutions of many channels, of few (fewer than 16 on one side), of one voxel, of one channel each, backwards;
-matrix products; attention; normalisation; everything else. The last four make a batch: rotation and scaling as one
-resampling, blurring, low resolution, and changes of single voxels."""
+matrix products; attention; normalisation; and of what is bound by memory: sums and products, copies and changes of
+type, softmax and its like, gathering and scattering, the optimiser's update of the weights. The last five make a
+batch: drawing and cutting out a sample, rotation and scaling as one resampling, blurring, low resolution, and changes
+of single voxels."""
 Precision = Literal["float32", "bfloat16", "float16"]
 
 
@@ -38,7 +45,9 @@ class Rate(Record):
         precision: Of the operands.
         memory_format: `contiguous` or `channels_last`; empty where it plays no part.
         per_second: Floating-point operations; bytes read and written of norms and elementwise operations; voxels times
-            channels of what makes a batch.
+            channels of what makes a batch. Of the largest call that was timed.
+        points: (amount of one call, its seconds), by amount: small calls cost what being called costs, and what fits
+            into a cache is moved faster. Empty in files of before: then calls are in proportion.
     """
 
     kind: Kind
@@ -47,6 +56,7 @@ class Rate(Record):
     precision: Precision
     memory_format: Literal["", "contiguous", "channels_last"]
     per_second: float
+    points: tuple[tuple[float, float], ...] = ()
 
 
 class Calibration(Record):
@@ -55,10 +65,11 @@ class Calibration(Record):
     Attributes:
         device: What was measured.
         torch_version: That it was measured with.
-        call_seconds: What an operator costs however little it does.
+        call_seconds: What an operator costs however little it does, where its rate has no points.
         rates: Of every kind that was measured.
-        step_factors: Precision -> what a whole step took over the sum of its parts: operators timed by themselves find
-            their operands in the caches and the memory that they need at hand.
+        step_factors: Precision and memory format (`bfloat16 channels_last`; in older files the precision alone) -> what
+            whole steps took over the sum of their parts: operators timed by themselves find their operands in the
+            caches and the memory that they need at hand.
     """
 
     schema_version: Literal[1] = 1
@@ -66,17 +77,22 @@ class Calibration(Record):
     torch_version: str
     call_seconds: float
     rates: tuple[Rate, ...]
-    step_factors: dict[Precision, float] = {}
+    step_factors: dict[str, float] = {}
 
 
 class Amount(Record):
-    """How much of one kind of operation a step holds, in the unit of its rate."""
+    """How much of one kind of operation a step holds, in the unit of its rate.
+
+    Attributes:
+        calls: Operators that the amount is spread over; calls of very different size are amounts of their own.
+    """
 
     kind: Kind
     dimensions: Literal[0, 2, 3]
     width: int
     precision: Precision
     amount: float
+    calls: int = 1
 
 
 class StepWork(Record):

@@ -16,9 +16,13 @@ NormalizationKind = Literal["ct", "zscore", "minmax", "rgb", "none"]
 
 
 class Augmentation(GrowingRecord):
-    """Probability and range of each random change; ranges are (low, high), angles in degrees."""
+    """Probability and range of each random change; ranges are (low, high), angles in degrees.
 
-    LATER: ClassVar[tuple[str, ...]] = ("channel_dropout_probability",)
+    Attributes:
+        added: Name of a transform that an installed package adds -> probability per sample.
+    """
+
+    LATER: ClassVar[tuple[str, ...]] = ("channel_dropout_probability", "added")
 
     rotation_probability: float = 0.2
     rotation_degrees: float = 30.0
@@ -41,6 +45,7 @@ class Augmentation(GrowingRecord):
     previous_morphology_probability: float = 0.4
     previous_removal_probability: float = 0.2
     channel_dropout_probability: float = 0.0
+    added: dict[str, float] = {}
 
 
 class Recipe(GrowingRecord):
@@ -59,7 +64,8 @@ class Recipe(GrowingRecord):
         epochs: Full length, where no budget is given.
         steps_per_epoch: Steps between two validations and log lines.
         foreground_fraction: Share of each batch centred on a foreground voxel (at least one sample).
-        loss: `dice_ce` (regions: Dice + BCE), `dice_focal`, `dice_topk`, `tversky_ce`, `ce` (regions: BCE).
+        loss: `dice_ce` (regions: Dice + BCE), `dice_focal`, `dice_topk`, `tversky_ce`, `ce` (regions: BCE), or one that
+            an installed package adds.
         tversky_alpha, tversky_beta: What a false positive and a false negative cost in `tversky_ce`; both 0.5 is Dice.
         class_weights: `none`, `inverse` or `effective`: of the cross-entropy, from the training cases' voxel counts.
         positive_weight: How many times a voxel inside a region counts in the BCE; nothing where there are no regions.
@@ -107,7 +113,7 @@ class Recipe(GrowingRecord):
     epochs: int = 1000
     steps_per_epoch: int = 250
     foreground_fraction: float = 0.34
-    loss: Literal["dice_ce", "dice_focal", "dice_topk", "tversky_ce", "ce"] = "dice_ce"
+    loss: str = "dice_ce"
     tversky_alpha: float = 0.3
     tversky_beta: float = 0.7
     class_weights: Literal["none", "inverse", "effective"] = "none"

@@ -1,20 +1,26 @@
+from collections import Counter
+
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from autoseg.networks import calibrating
+from autoseg.networks import calibrating, calibrating_samples, calibrating_steps, stopwatch
 from autoseg.networks.memory import measure_step
 from autoseg.networks.work import WorkCounter, measure_work
 from autoseg.records.machine import DeviceProfile
 from autoseg.records.plan import Recipe
+from autoseg.stages.planning.timing import seconds
 from tests.networks.architectures import small
 
 
 def rows(run) -> dict:
     with WorkCounter() as counter:
         run()
-    return {(item.kind, item.dimensions, item.width): item.amount for item in counter.work().amounts}
+    found: Counter = Counter()
+    for item in counter.work().amounts:
+        found[item.kind, item.dimensions, item.width] += item.amount
+    return dict(found)
 
 
 @pytest.mark.parametrize(
@@ -29,6 +35,17 @@ def rows(run) -> dict:
 def test_a_convolution_is_counted_by_its_kind(layer, row, flops):
     image = torch.zeros(1, 16, 8, 8, 8)
     assert rows(lambda: layer(image))[row] == flops
+
+
+def test_calls_are_those_of_the_step_and_not_of_fake_tensors():
+    work = measure_work(small("unet"), Recipe(), (8, 8, 8), 2, precision="float32", device_kind="cpu")
+    by_kind = Counter()
+    for item in work.amounts:
+        by_kind[item.kind] += item.calls
+    # 3 stages of 2 convolutions, 2 of the decoder, 2 heads; forward and backward, but the coarsest head is not learned.
+    assert by_kind["dense"] + by_kind["thin"] + by_kind["pointwise"] == 2 * (6 + 4 + 2) - 1
+    assert by_kind["norm"] == 2 * (6 + 4)
+    assert sum(by_kind.values()) < 400
 
 
 def test_bytes_of_other_operations_are_those_read_and_written():
@@ -46,17 +63,27 @@ def test_a_step_holds_as_many_operations_as_the_memory_s_dry_run(kind, precision
     shape = (32, 32, 32)
     how = {"precision": precision, "device_kind": "cpu"}
     work = measure_work(architecture, Recipe(), shape, 2, **how)
-    counted = sum(item.amount for item in work.amounts if item.kind not in ("norm", "elementwise"))
+    bytes_of = ("norm", "elementwise", "copy", "exponential", "index", "optimizer")
+    counted = sum(item.amount for item in work.amounts if item.kind not in bytes_of)
     assert counted == pytest.approx(measure_step(architecture, Recipe(), shape, 2, **how).flops)
     assert {item.precision for item in work.amounts} == {precision, "float32"}
 
 
 def test_a_calibration_has_a_speed_of_every_kind(monkeypatch):
-    monkeypatch.setattr(calibrating, "SECONDS_EACH", 0.0)
-    monkeypatch.setattr(calibrating, "EDGES", {"cpu": {2: 16, 3: 8}})
+    monkeypatch.setattr(stopwatch, "SECONDS_EACH", 0.0)
+    monkeypatch.setattr(calibrating, "EDGES", {"cpu": {2: (4, 16), 3: (2, 8)}})
+    monkeypatch.setattr(calibrating_steps, "STEPS_OF_A_WHOLE", 1)
+    monkeypatch.setattr(calibrating_steps, "WHOLES", {"cpu": ((2, (1, 16, 16)), (3, (16, 16, 16)))})
+    monkeypatch.setattr(calibrating_samples, "SAMPLE_EDGES", {2: (8, 16), 3: (4, 8)})
     device = DeviceProfile(kind="cpu", name="example", memory_gb=8, fast_bfloat16=False)
     found = calibrating.calibrate(device)
-    assert {rate.kind for rate in found.rates} >= {"dense", "thin", "depthwise", "norm", "attention", "matmul", "place"}
+    conv = {"dense", "thin", "pointwise", "depthwise", "transposed"}
+    memory = {"norm", "elementwise", "copy", "exponential", "index", "optimizer"}
+    making = {"sample", "place", "blur", "low_resolution", "intensity"}
+    assert {rate.kind for rate in found.rates} == conv | memory | making | {"matmul", "attention"}
     assert all(rate.per_second > 0 for rate in found.rates)
     assert {rate.precision for rate in found.rates} == {"float32"}
     assert found.call_seconds > 0
+    assert all(len(rate.points) == 2 for rate in found.rates if rate.kind in ("norm", "thin", "depthwise", "sample"))
+    steps = list(calibrating_steps.whole_steps(device, "float32"))
+    assert all(seconds(work, found, name) > 0 for work, measured in steps for name in measured)

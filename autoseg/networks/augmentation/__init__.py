@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from autoseg.networks.augmentation.added import apply_added
 from autoseg.networks.augmentation.draws import Draw, draw, for_neighbours, identity
 from autoseg.networks.augmentation.intensity import change_intensity
 from autoseg.networks.augmentation.previous import corrupt
@@ -44,4 +45,5 @@ def apply(
     """
     image, maps = place(draws, image, [labels] if previous is None else [labels, previous], patch_shape)
     image = change_intensity(draws, image)
+    image, maps[0] = apply_added(draws, image, maps[0])
     return image, maps[0], None if previous is None else corrupt(draws, maps[1], classes)

@@ -45,6 +45,7 @@ class Draw:
         previous_radius: Of that operation, in voxels.
         previous_removal: Whether a piece of the previous stage's labels is removed.
         previous_seed: Of the order of classes and of the piece that goes.
+        added: Transforms of installed packages that strike, each with the seed of its chance.
     """
 
     angles_degrees: tuple[float, float, float]
@@ -64,6 +65,7 @@ class Draw:
     previous_radius: int = 0
     previous_removal: bool = False
     previous_seed: int = 0
+    added: tuple[tuple[str, int], ...] = ()
 
     @property
     def moves(self) -> bool:
@@ -136,6 +138,7 @@ def draw(
     each = (luck, channels)
     # Drawn last and only where it is asked for, so that runs without it keep their draws.
     dropped = _dropped(rng.random(1 + channels).tolist(), settings) if settings.channel_dropout_probability else ()
+    added = _added(rng, settings) if settings.added else ()
     return Draw(
         angles_degrees=angles,
         scale=scale,
@@ -154,6 +157,7 @@ def draw(
         previous_radius=1 + math.floor(next(luck) * MAX_RADIUS) if previous else 0,
         previous_removal=previous and next(luck) < settings.previous_removal_probability,
         previous_seed=int(seeds[1]),
+        added=added,
     )
 
 
@@ -175,6 +179,15 @@ def _dropped(luck: list[float], settings: Augmentation) -> tuple[bool, ...]:
     """Return which channels a struck sample loses: each with probability 1/2."""
     struck, *each = luck
     return tuple(struck < settings.channel_dropout_probability and u < CHANNEL_PROBABILITY for u in each)
+
+
+def _added(rng: np.random.Generator, settings: Augmentation) -> tuple[tuple[str, int], ...]:
+    """Return the added transforms that strike, in the order of their names: a preset's order changes no run."""
+    names = sorted(settings.added)
+    luck, seeds = rng.random(len(names)), rng.integers(0, 2**31, len(names))
+    return tuple(
+        (name, int(seed)) for name, u, seed in zip(names, luck, seeds, strict=True) if u < settings.added[name]
+    )
 
 
 def _operation(luck: Iterator[float], settings: Augmentation) -> Operation:

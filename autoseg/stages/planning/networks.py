@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 from pydantic import JsonValue
 
+from autoseg.networks.arguments import nearest
 from autoseg.records.errors import UsageError
 from autoseg.records.labels import Labels
 from autoseg.records.plan import Architecture, NetworkPreset, Recipe
@@ -31,6 +32,7 @@ class Family:
         max_stages: Resolutions at most, unless the preset says so; 0 for no bound.
         attention: Whether a step is quadratic in the voxels of a patch.
         speed: Operations a second as a fraction of those of dense convolutions, roughly; for the forecast alone.
+        cpu_speed: The same on a CPU.
         convolutional: Whether every stage keeps its convolutions' outputs, so that counting them bounds the memory.
     """
 
@@ -40,6 +42,7 @@ class Family:
     attention: bool = False
     convolutional: bool = False
     speed: float = 1.0
+    cpu_speed: float = 1.0
 
 
 def convolutions(network: NetworkPreset, topology: Topology) -> Arguments:
@@ -113,10 +116,10 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         "resunet_pp": Family(convolutions, max_stages=5),
         "deeplab_v3plus": Family(convolutions, max_stages=5),
         # Roy et al. 2023 and Isensee et al. 2024: a quarter of the U-Net's operations in seven times its time.
-        "mednext": Family(convolutions, max_stages=5, speed=0.04),
+        "mednext": Family(convolutions, max_stages=5, speed=0.04, cpu_speed=0.25),
         "text_guided_unet": Family(convolutions),
         "unetr": Family(unetr, halvings=4, attention=True),
-        "swin_unetr": Family(swin_unetr, halvings=5, speed=0.5),
+        "swin_unetr": Family(swin_unetr, halvings=5, speed=0.5, cpu_speed=0.5),
         "primus": Family(primus, halvings=3, attention=True),
         "vit_2d": Family(vit_2d, halvings=4, attention=True),
     }
@@ -139,7 +142,27 @@ def family(kind: str) -> Family:
             return found
     elif kind in {item.name for item in entry_points(group="autoseg.networks")}:
         return Family(convolutions)
-    raise UsageError(f"no rule shapes a network of kind {kind!r}", fix=f"Kinds with a rule: {', '.join(FAMILIES)}.")
+    raise _no_rule(kind, None)
+
+
+def check_kind(kind: str, *, file: str) -> None:
+    """Raise unless a rule shapes networks of this kind, without loading a package that adds it.
+
+    Raises:
+        UsageError: None does; the file and the nearest kind are named.
+    """
+    if kind not in _kinds():
+        raise _no_rule(kind, file)
+
+
+def _kinds() -> tuple[str, ...]:
+    added = (item.name for group in (SHAPES, "autoseg.networks") for item in entry_points(group=group))
+    return (*FAMILIES, *added)
+
+
+def _no_rule(kind: str, file: str | None) -> UsageError:
+    fix = nearest(kind, set(_kinds()))
+    return UsageError(f"no rule shapes a network of kind {kind!r}", file=file, fix=fix, code="unknown_network")
 
 
 def rule_of_shape(network: NetworkPreset, spacing_mm: Numbers) -> Rule:

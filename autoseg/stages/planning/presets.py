@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import tomllib
 import typing
 from collections.abc import Mapping
@@ -12,12 +13,16 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from autoseg.networks.additions import check_recipe
 from autoseg.records.dataset import check_name
 from autoseg.records.errors import UsageError
 from autoseg.records.plan import Preset
+from autoseg.stages.planning.networks import check_kind
 from autoseg.workspace import plans_folder
 
 VECTORS_FILE = "vectors_file"
+# Arguments that name a file, found from where the preset lies.
+FILES = (VECTORS_FILE, "image_encoder_file")
 
 
 def preset_names() -> tuple[str, ...]:
@@ -48,11 +53,12 @@ def load_preset(name_or_path: str | Path) -> Preset:
 
 
 def _beside(preset: Preset, path: Path) -> Preset:
-    """Return the preset with its file of class vectors found from where the preset lies, not from here."""
-    file = preset.network.arguments.get(VECTORS_FILE)
-    if not isinstance(file, str):
+    """Return the preset with the files that it names found from where the preset lies, not from here."""
+    files = {key: preset.network.arguments.get(key) for key in FILES}
+    found = {key: str(path.parent / Path(file).expanduser()) for key, file in files.items() if isinstance(file, str)}
+    if not found:
         return preset
-    arguments = preset.network.arguments | {VECTORS_FILE: str(path.parent / Path(file).expanduser())}
+    arguments = preset.network.arguments | found
     return preset.model_copy(update={"network": preset.network.model_copy(update={"arguments": arguments})})
 
 
@@ -109,6 +115,9 @@ def _parse(content: dict[str, Any], *, where: str) -> Preset:
         fix = " ".join(dict.fromkeys(fix for _, fix in mistakes if fix))
         raise UsageError(what, file=where, fix=fix, code="bad_preset") from None
     check_name(preset.name, what="preset name", file=where)
+    check_kind(preset.network.kind, file=where)
+    for recipe in (preset.recipe, *([preset.short.recipe] if preset.short else [])):
+        check_recipe(recipe, file=where)
     _check_ranges(preset, where)
     return preset
 
@@ -123,7 +132,12 @@ def _mistake(item: Any) -> tuple[str, str]:
         return f"unknown key {key!r} {place}", fix
     if item["type"] == "missing":
         return f"key {key!r} is missing {place}", ""
-    return f"{key!r} {place} is {item['input']!r}: {item['msg'][:1].lower()}{item['msg'][1:]}", ""
+    what = f"{key!r} {place} is {item['input']!r}: {item['msg'][:1].lower()}{item['msg'][1:]}"
+    if item["type"] == "literal_error":
+        valid = re.findall(r"'([^']*)'", item["ctx"]["expected"])
+        near = difflib.get_close_matches(str(item["input"]), valid, n=1)
+        return what, f"Did you mean {near[0]!r}?" if near else ""
+    return what, ""
 
 
 def _keys(sections: list[str]) -> list[str]:

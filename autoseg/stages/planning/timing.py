@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
 
 from autoseg.records.calibration import Amount, Calibration, Kind, Rate, StepWork
 from autoseg.records.errors import DataError
@@ -13,6 +14,8 @@ from autoseg.records.plan import Augmentation, Configuration
 FORMATS = ("contiguous", "channels_last")
 # What a change of single voxels takes beside a gamma curve.
 NOISE_SHARE, BRIGHTNESS_SHARE, CONTRAST_SHARE = 0.7, 0.2, 0.5
+# Kinds that older calibrations did not tell apart.
+ONCE_ELEMENTWISE = ("copy", "exponential", "index", "optimizer")
 
 
 def step_seconds(configuration: Configuration, works: Sequence[StepWork], calibration: Calibration) -> float:
@@ -29,34 +32,39 @@ def step_seconds(configuration: Configuration, works: Sequence[StepWork], calibr
         DataError: The calibration lacks a kind of operation.
     """
     computing = min(
-        seconds(work, calibration, layout) * _factor(work, calibration) for work in works for layout in FORMATS
+        seconds(work, calibration, layout) * _factor(work, calibration, layout) for work in works for layout in FORMATS
     )
     return computing + making_seconds(configuration, calibration)
 
 
 def seconds(work: StepWork, calibration: Calibration, memory_format: str) -> float:
     """Return the seconds of a step's operations, one after the other, in one memory format."""
-    computing = sum(item.amount / _per_second(item, calibration, memory_format) for item in work.amounts)
-    return computing + work.calls * calibration.call_seconds
+    return sum(_amount_seconds(item, calibration, memory_format) for item in work.amounts)
 
 
-def step_factor(work: StepWork, measured: Mapping[str, float], calibration: Calibration) -> float:
-    """Return what a whole step took over the sum of its parts, each in its fastest memory format.
+def step_factors(
+    wholes: Iterable[tuple[StepWork, Mapping[str, float]]], calibration: Calibration
+) -> Mapping[str, float]:
+    """Return by memory format what whole steps took over the sum of their parts, in the geometric mean.
 
     Args:
-        work: Of the step.
-        measured: Memory format -> seconds.
+        wholes: What each step computes, and memory format -> seconds that it took.
         calibration: The parts.
     """
-    expected = min(seconds(work, calibration, layout) for layout in FORMATS)
-    return float(f"{min(measured.values()) / expected:.3g}")
+    logs: dict[str, list[float]] = {layout: [] for layout in FORMATS}
+    for work, measured in wholes:
+        for layout, taken in measured.items():
+            logs[layout].append(math.log(taken / seconds(work, calibration, layout)))
+    return {layout: float(f"{math.exp(sum(rows) / len(rows)):.3g}") for layout, rows in logs.items() if rows}
 
 
-def _factor(work: StepWork, calibration: Calibration) -> float:
+def _factor(work: StepWork, calibration: Calibration, layout: str) -> float:
     """Return the factor of the precision that the step's forward pass computes in."""
     there = {item.precision for item in work.amounts}
     lower = [precision for precision in there if precision != "float32"]
-    return calibration.step_factors.get(lower[0] if lower else "float32", 1.0)
+    precision = lower[0] if lower else "float32"
+    factors = calibration.step_factors
+    return factors.get(f"{precision} {layout}", factors.get(precision, 1.0))
 
 
 def making_seconds(configuration: Configuration, calibration: Calibration) -> float:
@@ -64,14 +72,15 @@ def making_seconds(configuration: Configuration, calibration: Calibration) -> fl
 
     On a CPU the same cores compute the step; on a card the same card does: nothing overlaps.
     """
-    shares = _changes(configuration.recipe.augmentation, configuration.architecture.input_channels)
-    dimensions = 2 if configuration.dimensions == 2 else 3
-    voxels = configuration.batch_size * math.prod(configuration.patch_shape) * configuration.architecture.input_channels
+    channels = configuration.architecture.input_channels
+    dimensions: Literal[2, 3] = 2 if configuration.dimensions == 2 else 3
+    voxels = math.prod(configuration.patch_shape) * channels
     each = 0.0
-    for kind, share in shares.items():
-        amount = Amount(kind=kind, dimensions=dimensions, width=0, precision="float32", amount=share)
-        each += share / _per_second(amount, calibration, "")
-    return voxels * each
+    for kind, share in _changes(configuration.recipe.augmentation, channels).items():
+        if share > 0:
+            amount = Amount(kind=kind, dimensions=dimensions, width=0, precision="float32", amount=voxels)
+            each += share * _amount_seconds(amount, calibration, "")
+    return configuration.batch_size * each
 
 
 def _changes(augmentation: Augmentation, channels: int) -> Mapping[Kind, float]:
@@ -79,6 +88,7 @@ def _changes(augmentation: Augmentation, channels: int) -> Mapping[Kind, float]:
     moves = 1 - (1 - augmentation.rotation_probability) * (1 - augmentation.scaling_probability)
     gamma = augmentation.gamma_probability + augmentation.inverted_gamma_probability
     return {
+        "sample": 1.0,
         "place": moves,
         "blur": augmentation.blur_probability,
         "low_resolution": augmentation.low_resolution_probability * (0.5 + 0.5**channels),
@@ -89,29 +99,53 @@ def _changes(augmentation: Augmentation, channels: int) -> Mapping[Kind, float]:
     }
 
 
-def _per_second(item: Amount, calibration: Calibration, memory_format: str) -> float:
-    rates = [
-        rate
-        for rate in calibration.rates
-        if (rate.kind, rate.precision) == (item.kind, item.precision)
-        and rate.dimensions in (0, item.dimensions)
-        and rate.memory_format in ("", memory_format)
-    ]
+def _amount_seconds(item: Amount, calibration: Calibration, memory_format: str) -> float:
+    rates = _rates(item, item.kind, calibration, memory_format)
+    if not rates and item.kind == "sample":
+        return 0.0
+    if not rates and item.kind in ONCE_ELEMENTWISE:
+        rates = _rates(item, "elementwise", calibration, memory_format)
     if not rates:
         raise DataError(
             f"the calibration of {calibration.device.name} has no speed of {item.kind} operations in {item.precision}",
             fix="Measure it again: autoseg calibrate.",
             code="no_rate",
         )
-    return _interpolated(sorted(rates, key=lambda rate: rate.width), item.width)
+    each = item.amount / item.calls
+    by_width: dict[int, list[Rate]] = {}
+    for rate in rates:
+        by_width.setdefault(rate.width, []).append(rate)
+    curve = [(float(width), _call_seconds(rows, each, calibration)) for width, rows in sorted(by_width.items())]
+    return item.calls * _even(curve, item.width)
 
 
-def _interpolated(rates: Sequence[Rate], width: int) -> float:
-    """Return the speed at a width: even beyond the narrowest and widest measured, by powers in between."""
-    widths = [rate.width for rate in rates]
-    place = bisect.bisect_left(widths, width)
-    if place == 0 or place == len(rates):
-        return rates[min(place, len(rates) - 1)].per_second
-    low, high = rates[place - 1], rates[place]
-    share = math.log(width / low.width) / math.log(high.width / low.width)
-    return low.per_second ** (1 - share) * high.per_second**share  # type: ignore[no-any-return]
+def _rates(item: Amount, kind: Kind, calibration: Calibration, memory_format: str) -> list[Rate]:
+    return [
+        rate
+        for rate in calibration.rates
+        if (rate.kind, rate.precision) == (kind, item.precision)
+        and rate.dimensions in (0, item.dimensions)
+        and rate.memory_format in ("", memory_format)
+    ]
+
+
+def _call_seconds(rates: Sequence[Rate], amount: float, calibration: Calibration) -> float:
+    """Return the seconds of one call: even below the smallest that was timed, in proportion above the largest."""
+    points = sorted(point for rate in rates for point in rate.points)
+    if not points:
+        return amount / rates[0].per_second + calibration.call_seconds
+    largest, seconds = points[-1]
+    if amount >= largest:
+        return seconds * amount / largest
+    return _even(points, amount)
+
+
+def _even(points: Sequence[tuple[float, float]], x: float) -> float:
+    """Return the value at x by powers between two points, even beyond the first and the last."""
+    places = [point[0] for point in points]
+    place = bisect.bisect_left(places, x)
+    if place == 0 or place == len(points):
+        return points[min(place, len(points) - 1)][1]
+    (low, below), (high, above) = points[place - 1], points[place]
+    share = math.log(x / low) / math.log(high / low)
+    return below ** (1 - share) * above**share  # type: ignore[no-any-return]

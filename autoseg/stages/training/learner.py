@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from autoseg.networks import catalog, losses, step
+from autoseg.networks import catalog, losses, step, text_head
 from autoseg.records.plan import Recipe
 from autoseg.records.results import Pretrained
 from autoseg.stages.training import pretrained
@@ -51,6 +51,7 @@ def build(request: Request, *, precision: str, memory_format: str) -> Learner:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = catalog.build(configuration.architecture)
+    text_head.read_encoder(network, configuration.architecture)
     layout = _layout(memory_format, configuration.dimensions)
     taken = None
     if request.given is not None:

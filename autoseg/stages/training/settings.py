@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from autoseg.networks import additions
 from autoseg.records.errors import UsageError
 from autoseg.records.plan import Augmentation, Configuration, Recipe
 from autoseg.records.record import describe
@@ -79,6 +80,7 @@ def _validated(content: dict[str, Any], settings: Mapping[str, str]) -> Recipe:
         recipe = Recipe.model_validate(content)
     except ValidationError as error:
         raise UsageError(f"--set: {describe(error)}", fix="See plans/README.md.", code="bad_setting") from None
+    additions.check_recipe(recipe, file="--set")
     for key in settings:
         part, name = (recipe.augmentation, key[len(PREFIX) :]) if key.startswith(PREFIX) else (recipe, key)
         _check_range(key, getattr(part, name))

@@ -1,7 +1,10 @@
+import math
+
 import pytest
 
+from autoseg.records.plan import MemoryEstimate
 from autoseg.stages.planning import compare, forecast, make_plan
-from autoseg.stages.planning.forecasting import corrected
+from autoseg.stages.planning.forecasting import corrected, rough
 from tests.stages.planning.examples import device, hanseg_like, hippocampus_like, linear_cost, preset
 
 PLAN = make_plan(hippocampus_like(), [preset()], device(), cost=linear_cost)
@@ -11,7 +14,8 @@ def test_seconds_and_hours_follow_from_operations_and_speed():
     found = forecast(PLAN, 1e13, folds=5)
     item, entry = PLAN.configuration("unet_3d"), found.configurations[0]
     assert entry.configuration == "unet_3d"
-    assert entry.step_seconds == pytest.approx(item.memory.step_flops / 1e13, rel=0.05)
+    assert entry.step_seconds == pytest.approx(rough(item, 1e13, "cuda"), rel=0.05)
+    assert entry.step_seconds >= item.memory.step_flops / 1e13
     assert entry.steps == 250_000
     assert entry.fold_hours == pytest.approx(entry.step_seconds * 250_000 / 3600, rel=0.1)
     assert found.lineup_hours == pytest.approx(5 * sum(one.fold_hours for one in found.configurations), rel=0.1)
@@ -20,6 +24,24 @@ def test_seconds_and_hours_follow_from_operations_and_speed():
 def test_a_budget_bounds_the_steps():
     found = forecast(PLAN, 1e12, folds=5, minutes=60)
     assert found.lineup_hours == pytest.approx(0.9, rel=0.1)
+
+
+def test_a_step_that_computes_nothing_still_moves_bytes_calls_operators_and_makes_a_batch():
+    item = PLAN.configuration("unet_3d")
+
+    def taken(flops=0.0, activations=0, **more):
+        memory = MemoryEstimate(peak_bytes=12 * 1000 + activations, parameters=1000, step_flops=flops)
+        return rough(item.model_copy(update={"memory": memory, **more}), 1e11, "cpu")
+
+    least = taken()
+    layers = sum(item.architecture.arguments["blocks"]) + sum(item.architecture.arguments["decoder_blocks"])
+    making = item.batch_size * (5e-4 + 8e-8 * math.prod(item.patch_shape))
+    updating = 12 * 1000 * 30 / 1e11
+    assert least == pytest.approx(5e-5 * (150 + 20 * layers) + making + updating)
+    assert taken(flops=1e11) - least == pytest.approx(1)
+    assert taken(activations=2 * 10**8) - least == pytest.approx(1)
+    assert taken(flops=1e11, activations=10**8) - least == pytest.approx(1), "the slower of the two counts"
+    assert taken(batch_size=2 * item.batch_size) - least == pytest.approx(making)
 
 
 def test_the_forecast_is_no_part_of_the_plan():

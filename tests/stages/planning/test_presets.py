@@ -1,7 +1,20 @@
+import re
+
 import pytest
 
 from autoseg.records.errors import UsageError
+from autoseg.records.plan import (
+    Augmentation,
+    Configuration,
+    NetworkPreset,
+    Plan,
+    PlanningPreset,
+    Preset,
+    Recipe,
+    ShortBudget,
+)
 from autoseg.stages.planning import change_preset, load_preset, preset_names
+from autoseg.workspace import plans_folder
 
 MINIMAL = 'about = "mine"\n[network]\nkind = "unet"\n'
 
@@ -50,6 +63,8 @@ def test_an_unknown_key_deep_inside_names_its_section(tmp_path):
     [
         (MINIMAL + '[recipe]\nepochs = "many"\n', r"'epochs' in \[recipe\] is 'many'"),
         ('[network]\nkind = "unet"\n', "key 'about' is missing at the top level"),
+        (MINIMAL + '[recipe]\noptimizer = "adanw"\n', r"'optimizer' in \[recipe\] is 'adanw'.*Did you mean 'adamw'\?"),
+        (MINIMAL.replace('"unet"', '"unter"'), r"no rule shapes a network of kind 'unter'. Did you mean 'une"),
         (MINIMAL + "[recipe\n", "is not valid TOML.*line 4"),
         (MINIMAL + "features = 0\n", "'network.features' is 0. It must be 1 or more"),
         (MINIMAL + "max_stages = 1\n", "two resolutions or more"),
@@ -86,3 +101,14 @@ def test_keys_are_changed_from_words():
 def test_a_changed_key_must_exist(key):
     with pytest.raises(UsageError, match="--set"):
         change_preset(load_preset("unet"), {key: "1"})
+
+
+def test_every_key_of_presets_and_plans_is_explained():
+    text = (plans_folder() / "README.md").read_text()
+    named = set(re.findall(r"`([a-z_0-9]+)`", text))
+    sections = {"network", "recipe", "planning", "short", "augmentation"}
+    for record in (Preset, NetworkPreset, Recipe, Augmentation, PlanningPreset, ShortBudget, Plan, Configuration):
+        missing = set(record.model_fields) - named - sections
+        assert not missing, f"{record.__name__}: {missing}"
+    for name in preset_names():
+        assert set(load_preset(name).network.arguments) <= named, name
