@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ from autoseg.images.foreground import BRIGHTEST_PERCENT, otsu
 from autoseg.images.register import itk_image, reference
 from autoseg.records.geometry import Grid, Shape
 
-SHRINK = 4  # the field is smooth: 1/64 of the voxels tell as much of it
+SHRINK = 4  # at least: the field is smooth, and 1/64 of the voxels tell as much of it
+MOST_VOXELS = 30_000  # after shrinking: the time of a search grows with them, what it finds does not
 FEWEST_VOXELS = 8  # along an axis, after shrinking
 ITERATIONS = (50, 50, 30)
 CONVERGENCE = 1e-3
@@ -56,10 +58,21 @@ def signal(values: np.ndarray) -> np.ndarray:
 
 
 def shrink_factors(grid: Grid) -> Shape:
-    """Return by how much each axis (z, y, x) is shrunk: thick slices less, so that voxels become cubes."""
-    target = SHRINK * min(grid.spacing_mm)
+    """Return by how much each axis (z, y, x) is shrunk: thick slices less, so that voxels become cubes.
+
+    At least by `SHRINK`, and by more where more than `MOST_VOXELS` would be left.
+    """
+    for shrink in range(SHRINK, max(SHRINK, *grid.shape) + 1):
+        factors = _factors(grid, shrink)
+        if math.prod(size // step for size, step in zip(grid.shape, factors, strict=True)) <= MOST_VOXELS:
+            break
+    return factors
+
+
+def _factors(grid: Grid, shrink: int) -> Shape:
+    target = shrink * min(grid.spacing_mm)
     z, y, x = (
-        max(1, min(SHRINK, round(target / spacing), size // FEWEST_VOXELS))
+        max(1, min(shrink, round(target / spacing), size // FEWEST_VOXELS))
         for size, spacing in zip(grid.shape, grid.spacing_mm, strict=True)
     )
     return (z, y, x)

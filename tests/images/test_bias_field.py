@@ -66,8 +66,9 @@ def test_what_cannot_be_corrected_is_left_and_said() -> None:
 
 
 def test_thick_slices_are_shrunk_less() -> None:
-    assert shrink_factors(Grid(shape=(160, 160, 160), spacing_mm=(1.0, 1.0, 1.0))) == (4, 4, 4)
-    assert shrink_factors(Grid(shape=(24, 512, 512), spacing_mm=(5.0, 0.5, 0.5))) == (1, 4, 4)
+    assert shrink_factors(Grid(shape=(160, 160, 160), spacing_mm=(1.0, 1.0, 1.0))) == (6, 6, 6)
+    assert shrink_factors(Grid(shape=(120, 120, 120), spacing_mm=(1.0, 1.0, 1.0))) == (4, 4, 4)
+    assert shrink_factors(Grid(shape=(24, 512, 512), spacing_mm=(5.0, 0.5, 0.5))) == (2, 15, 15)
     assert shrink_factors(Grid(shape=(16, 20, 160), spacing_mm=(1.0, 1.0, 1.0))) == (2, 2, 4)
 
 
