@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from autoseg.images import regrid
+from autoseg.images import bias_field, regrid
 from autoseg.images.cases import read_image, read_labels
 from autoseg.pipeline import preparing
 from autoseg.records.dataset import Dataset
 from autoseg.records.requests import PlanRequest
 from autoseg.stages import preprocessing
 from autoseg.workspace import Workspace
-from tests.command_line import done, refused
+from tests.command_line import done, refused, typed
 from tests.faults import builders
 
 
@@ -91,3 +91,21 @@ def test_n4_is_done_to_the_channel_before_anything_else(source: Path, tmp_path: 
     assert corrected.notes[0].startswith("channel MRI: bias field corrected")
     assert not np.array_equal(corrected.array, raw.array)
     assert np.corrcoef(corrected.array.ravel(), raw.array.ravel())[0, 1] > 0.9
+
+
+def test_the_bias_field_of_a_case_is_searched_for_once(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = imported(source, tmp_path / "w", "--n4", "MRI")
+    at = ("-d", "D", "--root", tmp_path / "w", "--workers", 1)
+    typed("check", *at)
+    kept = Workspace.locate("D", tmp_path / "w").registrations / "bias_fields"
+    fields = {path: path.read_bytes() for path in kept.iterdir()}
+    assert len(fields) == len(dataset.cases)
+
+    def search(*_: object) -> None:
+        raise AssertionError("searched again")
+
+    monkeypatch.setattr(bias_field, "_log_field", search)
+    done("plan_and_preprocess", *at, "--preset", "smoke")
+    assert {path: path.read_bytes() for path in kept.iterdir()} == fields

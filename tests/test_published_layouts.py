@@ -11,7 +11,8 @@ from autoseg.images import files, slices
 from autoseg.images.dicom import rtstruct
 from tests.command_line import done
 from tests.conftest import measure_little
-from tests.stages.importing import dicom, published, variants, writers
+from tests.images.dicom.conftest import RealCt, real_ct, real_series  # noqa: F401
+from tests.stages.importing import dicom, published, real_dicom, variants, writers
 
 QUICK = ("--no-mirror", "--step", 1.0)
 ORGANS = {"case_01": ("Brainstem", "Cochlea_L"), "case_02": ("Brainstem", "Cochlea_L"), "case_03": ("Brainstem",)}
@@ -71,6 +72,29 @@ def test_a_datalist_with_folds(tmp_path: Path) -> None:
     written = done("predict", *named, "-i", source / "images", "-o", tmp_path / "out", "--json", *QUICK).json()
     assert sorted(written) == ["a", "b", "c"]
     assert set(np.unique(files.read_volume(Path(written["a"]))[0])) <= {0, 1, 4}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_real_ct_with_contours_by_rt_utils(real_ct: RealCt, tmp_path: Path) -> None:  # noqa: F811
+    """In as real CT with an RTSTRUCT of rt-utils, out as an RTSTRUCT that rt-utils reads on the same images."""
+    rt_utils = pytest.importorskip("rt_utils")
+    largest = np.argsort(np.bincount(real_ct.labels.ravel())[1:])[::-1][:2] + 1
+    values = {"Leber": int(largest[0]), "ring": int(largest[1])}
+    source = real_dicom.patients(tmp_path / "patients", real_ct, values, count=3)
+    named = trained(source, tmp_path)
+    images, out = source / "patient 2" / "CT", tmp_path / "out"
+    drawn = done("predict", *named, "-i", images, "-o", out, "--format", "rtstruct", "--json", *QUICK).json()
+    plain = done("predict", *named, "-i", images, "-o", out, "--json", *QUICK).json()
+    (path,), (volume,) = drawn.values(), plain.values()
+    array, grid = files.read_volume(Path(volume))
+    assert array.shape == (20, 64, 64)
+    assert grid.spacing_mm[1] == pytest.approx(7.8, abs=0.1)
+    read = rt_utils.RTStructBuilder.create_from(str(images), path)
+    assert read.get_roi_names() == ["Liver", "ring"]
+    for value, name in enumerate(read.get_roi_names(), start=1):
+        if (array == value).any():
+            mask = read.get_roi_mask_by_name(name).transpose(2, 0, 1)
+            assert (mask == (array == value)).mean() > 0.99
 
 
 def test_dicom_with_contours(tmp_path: Path) -> None:

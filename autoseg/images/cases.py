@@ -47,7 +47,8 @@ def read_image(
         corrections: `fill_nan`, `n4`, `resample_to_first`, `register_to_first` and `crop_foreground` act here, in
             this order; others elsewhere.
         case: For messages.
-        kept: Folder in which registrations are kept, so that each is searched for once; None keeps none.
+        kept: Folder in which registrations and bias fields are kept, so that each is searched for once; None keeps
+            none.
 
     Returns:
         float32 (C, Z, Y, X), finite. `valid` is None unless a channel was resampled or is missing (an optional one:
@@ -159,7 +160,7 @@ def _read_image(
             masks.append(None)
             notes.append(f"channel {channel.name} is missing; it is zero everywhere")
             continue
-        array, found, said = _read_channel(images[channel.name], channel, corrections)
+        array, found, said = _read_channel(images[channel.name], channel, corrections, kept)
         valid = None
         if grid is None:
             grid, first, kind = found, array, channel.kind
@@ -195,14 +196,14 @@ def _require_channels(images: Mapping[str, Source], channels: Sequence[Channel])
 
 
 def _read_channel(
-    source: Source, channel: Channel, corrections: Sequence[Correction]
+    source: Source, channel: Channel, corrections: Sequence[Correction], kept: Path | None
 ) -> tuple[np.ndarray, Grid, tuple[str, ...]]:
     """Return one channel as finite float32 (Z, Y, X), its grid, and what is odd about it."""
     if not isinstance(source, FileSource | SlicesSource | DicomSource):
         raise _no_image(channel)
     stored, header = _read_voxels(source)
     array, said = finite_voxels(stored, channel, corrections, file=_file(source))
-    array, more = unshaded(array, header.grid, channel, corrections)
+    array, more = unshaded(array, header.grid, channel, corrections, kept=kept)
     return array, header.grid, (*header.notes, *said, *more)
 
 
@@ -242,14 +243,22 @@ def finite_voxels(
 
 
 def unshaded(
-    array: np.ndarray, grid: Grid, channel: Channel, corrections: Sequence[Correction]
+    array: np.ndarray,
+    grid: Grid,
+    channel: Channel,
+    corrections: Sequence[Correction],
+    *,
+    kept: Path | None = None,
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Return a channel (Z, Y, X) without its bias field where the corrections ask for that, and what was done."""
+    """Return a channel (Z, Y, X) without its bias field where the corrections ask for that, and what was done.
+
+    `kept` is the folder in which fields are kept, or None.
+    """
     if _correction(corrections, "n4", channel.name) is None:
         return array, ()
     from autoseg.images.bias_field import correct_bias
 
-    corrected, said = correct_bias(array, grid)
+    corrected, said = correct_bias(array, grid, kept=kept)
     return corrected, (said,)
 
 

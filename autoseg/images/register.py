@@ -91,11 +91,11 @@ def resample_registered(
     transform = sitk.AffineTransform(3)
     transform.SetMatrix(matrix[:3, :3].ravel().tolist())
     transform.SetTranslation(matrix[:3, 3].tolist())
-    reference = _reference(fixed_grid)
+    frame = reference(fixed_grid)
     image = itk_image(moving, moving_grid)
-    array = sitk.GetArrayFromImage(sitk.Resample(image, reference, transform, sitk.sitkLinear, 0.0))
+    array = sitk.GetArrayFromImage(sitk.Resample(image, frame, transform, sitk.sitkLinear, 0.0))
     field = itk_image(np.ones(moving.shape, np.uint8), moving_grid, sitk.sitkUInt8)
-    valid = sitk.GetArrayFromImage(sitk.Resample(field, reference, transform, sitk.sitkNearestNeighbor, 0.0))
+    valid = sitk.GetArrayFromImage(sitk.Resample(field, frame, transform, sitk.sitkNearestNeighbor, 0.0))
     return array, valid.astype(np.bool_)
 
 
@@ -129,7 +129,8 @@ def itk_image(array: np.ndarray, grid: Grid, pixel: int = sitk.sitkFloat32) -> s
     return image
 
 
-def _reference(grid: Grid) -> sitk.Image:
+def reference(grid: Grid) -> sitk.Image:
+    """Return an empty ITK image on a grid, to resample onto."""
     image = sitk.Image(grid.shape[::-1], sitk.sitkUInt8)
     image.SetSpacing(grid.spacing_mm[::-1])
     image.SetOrigin(grid.origin_mm)

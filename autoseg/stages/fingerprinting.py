@@ -76,7 +76,7 @@ def measure(
         dataset: As it was imported.
         workers: Processes; None means as many as processors and memory admit.
         skip: Ids of cases to leave out.
-        kept: Folder in which registrations are kept.
+        kept: Folder in which registrations and bias fields are kept.
 
     Raises:
         CasesFailed: Some cases cannot be read; every one is listed.

@@ -104,7 +104,7 @@ def preprocess(
         cases: Ids; None means every training case.
         workers: Processes, as for `map_cases`.
         on_case: Called after every case with how many are done, and of how many; what it raises ends the work.
-        kept: Folder in which registrations are kept.
+        kept: Folder in which registrations and bias fields are kept.
 
     Returns:
         Case id -> error of every case that failed; empty when all are there.

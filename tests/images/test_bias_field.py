@@ -3,8 +3,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
-from autoseg.images import files
+from autoseg.images import bias_field, files, kept_fields
 from autoseg.images.bias_field import correct_bias, shrink_factors
 from autoseg.records.geometry import Grid
 
@@ -65,6 +66,70 @@ def test_what_cannot_be_corrected_is_left_and_said() -> None:
 
 
 def test_thick_slices_are_shrunk_less() -> None:
-    assert shrink_factors(Grid(shape=(160, 160, 160), spacing_mm=(1.0, 1.0, 1.0))) == (4, 4, 4)
-    assert shrink_factors(Grid(shape=(24, 512, 512), spacing_mm=(5.0, 0.5, 0.5))) == (1, 4, 4)
+    assert shrink_factors(Grid(shape=(160, 160, 160), spacing_mm=(1.0, 1.0, 1.0))) == (6, 6, 6)
+    assert shrink_factors(Grid(shape=(120, 120, 120), spacing_mm=(1.0, 1.0, 1.0))) == (4, 4, 4)
+    assert shrink_factors(Grid(shape=(24, 512, 512), spacing_mm=(5.0, 0.5, 0.5))) == (2, 15, 15)
     assert shrink_factors(Grid(shape=(16, 20, 160), spacing_mm=(1.0, 1.0, 1.0))) == (2, 2, 4)
+
+
+def head(seed: int = 0) -> tuple[np.ndarray, Grid]:
+    """A shaded ball in noise, small enough to correct in a moment."""
+    grid = Grid(shape=(24, 28, 32), spacing_mm=(2.0, 2.0, 2.0))
+    z, y, x = np.indices(grid.shape)
+    ball = ((z - 12) / 10) ** 2 + ((y - 14) / 12) ** 2 + ((x - 16) / 14) ** 2 < 1
+    noise = np.random.default_rng(seed).normal(0, 2, grid.shape)
+    return np.where(ball, 100 * np.exp(0.02 * (x - 16)) + noise, np.abs(noise)).astype(np.float32), grid
+
+
+def never() -> None:
+    raise AssertionError("searched again")
+
+
+def test_a_field_is_searched_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    array, grid = head()
+    first, said = correct_bias(array, grid, kept=tmp_path)
+    alone, _ = correct_bias(array, grid)
+    assert first.tobytes() == alone.tobytes()
+    (file,) = (tmp_path / "bias_fields").iterdir()
+    assert file.stat().st_size < array.nbytes / 8
+    monkeypatch.setattr(bias_field, "_log_field", lambda *_: never())
+    again, words = correct_bias(array, grid, kept=tmp_path)
+    assert again.tobytes() == first.tobytes()
+    assert words == said
+    with pytest.raises(AssertionError, match="searched again"):  # other voxels have another field
+        correct_bias(array + 1, grid, kept=tmp_path)
+    with pytest.raises(AssertionError, match="searched again"):  # and so has the same array on another grid
+        correct_bias(array, grid.model_copy(update={"spacing_mm": (2.0, 2.0, 2.5)}), kept=tmp_path)
+
+
+def test_a_new_method_searches_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    array, grid = head()
+    correct_bias(array, grid, kept=tmp_path)
+    monkeypatch.setattr(kept_fields, "METHOD_VERSION", -1)
+    correct_bias(array, grid, kept=tmp_path)
+    assert len(list((tmp_path / "bias_fields").iterdir())) == 2
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive", None])
+def test_a_damaged_field_is_found_again(
+    tmp_path: Path, content: bytes | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    array, grid = head()
+    first, _ = correct_bias(array, grid, kept=tmp_path)
+    (file,) = (tmp_path / "bias_fields").iterdir()
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2] if content is None else content)
+    again, _ = correct_bias(array, grid, kept=tmp_path)
+    assert again.tobytes() == first.tobytes()
+    assert file.read_bytes() == whole
+    assert "Searching for the bias field again" in caplog.text
+
+
+def test_where_nothing_can_be_kept_the_image_is_corrected_all_the_same(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    array, grid = head()
+    (tmp_path / "bias_fields").write_text("a file where the folder should be")
+    found, _ = correct_bias(array, grid, kept=tmp_path)
+    assert found.tobytes() == correct_bias(array, grid)[0].tobytes()
+    assert "is not kept" in caplog.text

@@ -8,9 +8,10 @@ import pytest
 from autoseg.images import files
 from autoseg.records.check import CheckReport
 from autoseg.records.dataset import Case, Channel, Dataset, FileSource
+from autoseg.records.geometry import Grid
 from autoseg.stages.checking import Look, Task, check, leaving_out, look_at, outliers, people, report
 from autoseg.stages.importing import ImportOptions, import_dataset, make_folds
-from autoseg.stages.importing.siblings import ScanFacts
+from autoseg.stages.importing.siblings import ScanFacts, facts_of
 from autoseg.stages.importing.structures import make_labels
 from tests.stages.importing.writers import SHAPE, blob, hanseg, nnunet, voxels, write_nifti, write_nrrd
 
@@ -289,3 +290,80 @@ def test_mr_of_another_scale_is_no_other_case() -> None:
     cases = tuple(Case(id=id, group=id, images={}) for id in (*usual, "d"))
     assert list(outliers.unlike_the_others(cases, {**usual, "d": scaled}, kind="mr")) == []
     assert [row.case for row in outliers.unlike_the_others(cases, {**usual, "d": scaled}, kind="ct")] == ["d"]
+
+
+@pytest.fixture(scope="module")
+def hippocampi(real_data: Path) -> dict[str, Look]:
+    """Facts and field of view of all 200 scans."""
+    looks = {}
+    for path in sorted((real_data / "Task04_Hippocampus" / "imagesTr").glob("hipp*.nii.gz")):
+        looks[path.name.removesuffix(".nii.gz")] = of(*files.read_volume(path))
+    return looks
+
+
+def of(array: np.ndarray, grid: Grid) -> Look:
+    return Look(facts=facts_of(np.asarray(array, np.float32), dtype="float32"), extent_mm=grid.extent_mm())
+
+
+def unlike(looks: dict[str, Look]) -> list[str | None]:
+    cases = tuple(Case(id=id, group=id, images={}) for id in looks)
+    return [row.case for row in outliers.unlike_the_others(cases, looks, kind="mr")]
+
+
+def test_no_hippocampus_is_unlike_the_others(hippocampi: dict[str, Look]) -> None:
+    assert len(hippocampi) == 200
+    assert unlike(hippocampi) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "by_intensities"),
+    [
+        ("ms_lesions/patient07/FLAIR.nii.gz", True),  # a whole head with air around it
+        ("ms_lesions/patient07/lesions.nii.gz", True),
+        ("cord_t2star/t2s_uncropped.nii.gz", False),
+        ("totalsegmentator/s0001/ct.nii.gz", False),
+    ],
+)
+def test_a_scan_of_something_else_among_hippocampi_is_found(
+    real_data: Path, hippocampi: dict[str, Look], name: str, by_intensities: bool
+) -> None:
+    odd = of(*files.read_volume(real_data / name))
+    assert unlike({**hippocampi, "odd": odd}) == ["odd"]
+    if by_intensities:
+        usual = next(iter(hippocampi.values()))
+        assert unlike({**hippocampi, "odd": Look(facts=odd.facts, extent_mm=usual.extent_mm)}) == ["odd"]
+
+
+def test_ct_without_its_offset_is_found_and_a_cut_to_the_body_is_not() -> None:
+    size = (300.0, 400.0, 400.0)
+    usual = {f"c{n}": Look(facts=facts(-1000, -900, -100, 40, 200, 400 + n), extent_mm=size) for n in range(7)}
+    looks = {
+        **usual,
+        "offset": Look(facts=facts(24, 124, 924, 1064, 1224, 1424), extent_mm=size),
+        "body": Look(facts=facts(-100, -60, 30, 60, 250, 420), extent_mm=size),
+    }
+    cases = tuple(Case(id=id, group=id, images={}) for id in looks)
+    assert [row.case for row in outliers.unlike_the_others(cases, looks, kind="ct")] == ["offset"]
+
+
+def test_more_or_less_air_around_a_head_makes_no_odd_case() -> None:
+    """Where half of the voxels are air, a little more or less of it moves the median from air to tissue."""
+    little = {f"c{n}": Look(facts=facts(0, 0, 0, 300, 400, 500 + n)) for n in range(9)}
+    assert unlike({**little, "d": Look(facts=facts(0, 0, 150, 320, 400, 500))}) == []
+
+
+def test_labels_in_the_place_of_an_image(source: Path) -> None:
+    write_nifti(source / "imagesTr" / "p1_0000.nii.gz", blob(1, 2))
+    (problem,) = [p for p in checked(source).problems if p.code == "few_values"]
+    assert problem.case == "p1"
+    assert problem.what == "channel CT holds only 3 different values, as labels do"
+
+
+def test_all_pairs_of_hippocampus_are_found(hippocampi: dict[str, Look]) -> None:
+    """Ids 2k-1 and 2k are the two sides of one head: 71 such pairs are among the 200."""
+    numbers = {int(id[-3:]) for id in hippocampi}
+    pairs = [(n, n + 1) for n in numbers if n % 2 and n + 1 in numbers]
+    cases = tuple(Case(id=id, group=id, images={}) for id in hippocampi)
+    (row,) = people.same_person(cases, hippocampi)
+    assert len(pairs) == 71
+    assert int(row.what.split()[0]) >= 0.95 * len(pairs)

@@ -44,11 +44,13 @@ class DrawnStructure:
 def source_headers(stack: Stack, *, hide_patient_id: bool) -> list[Dataset]:
     """Return the headers of the images, without the name of anybody, in the order of the slices.
 
+    A multi-frame file has one header, that of all its frames.
+
     Args:
         stack: The images.
         hide_patient_id: Whether PatientID becomes its pseudonym; an archive finds the patient only by the true one.
     """
-    found = [without_names(read_dataset(item.path)) for item in stack.slices]
+    found = [without_names(read_dataset(path)) for path in dict.fromkeys(item.path for item in stack.slices)]
     for data in found:
         data.PatientID = pseudonym(str(data.get("PatientID") or "")) if hide_patient_id else data.get("PatientID") or ""
         for name in ("PatientSex", "StudyDate", "StudyTime", "StudyID", "AccessionNumber"):

@@ -40,6 +40,9 @@ class SliceFacts:
         spacing_mm: Distance of rows and of columns, or None where missing.
         thickness_mm: SpacingBetweenSlices, else SliceThickness, else None; only asked where there is one slice.
         transfer_syntax: UID of how the voxels are stored.
+        frame: Number of the frame in its file, from 1; None for a file that is one slice, and for a multi-frame file
+            that was not yet taken apart (`multiframe.taken_apart`).
+        rescale: Slope and intercept of the frame, or None where the file's own header says them.
     """
 
     path: Path
@@ -61,6 +64,13 @@ class SliceFacts:
     spacing_mm: tuple[float, ...] | None
     thickness_mm: float | None
     transfer_syntax: str
+    frame: int | None = None
+    rescale: tuple[float, float] | None = None
+
+    @property
+    def name(self) -> str:
+        """The file's name, and which frame of it, for people."""
+        return self.path.name if self.frame is None else f"{self.path.name} frame {self.frame}"
 
 
 def is_dicom(path: Path) -> bool:

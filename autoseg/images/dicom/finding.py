@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from autoseg.images.dicom import multiframe
 from autoseg.images.dicom.facts import SliceFacts, is_dicom, read_facts
 from autoseg.records.dataset import DicomSource
 from autoseg.records.errors import DataError
@@ -171,7 +172,7 @@ def _no_scan(group: Sequence[SliceFacts]) -> str:
     if all(item.is_scout for item in group):
         return "scouts only"
     if not any(item.position_mm and item.orientation for item in group):
-        multi_frame = any(item.frames > 1 and item.modality in SCANS for item in group)
+        multi_frame = any(multiframe.is_multi_frame(item) and item.modality in SCANS for item in group)
         return "" if multi_frame else "its pictures do not say where they lie"
     return ""
 

@@ -10,11 +10,11 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from autoseg.images import header as headers
+from autoseg.images.dicom import multiframe
 from autoseg.images.dicom.facts import SliceFacts, read_dataset
 from autoseg.images.header import as_matrix, check_grid, nearest_rotation
 from autoseg.records.errors import DataError
@@ -50,9 +50,10 @@ def build(slices: Sequence[SliceFacts]) -> Stack:
 
     Raises:
         DataError: A slice is missing or doubled (it is named), the slices differ in size, spacing or orientation, the
-            steps differ, a file is multi-frame or in colour, or there is nothing but scouts.
+            steps differ, a multi-frame file does not say where its frames lie, a file is in colour, or there is
+            nothing but scouts.
     """
-    kept, notes = _without_scouts(list(slices))
+    kept, notes = _without_scouts(multiframe.taken_apart(slices))
     _require_plain(kept)
     kept, more = _one_orientation(kept)
     notes += more
@@ -80,9 +81,7 @@ def _without_scouts(slices: list[SliceFacts]) -> tuple[list[SliceFacts], list[st
 
 def _require_plain(slices: Sequence[SliceFacts]) -> None:
     for item in slices:
-        if item.frames > 1:
-            what, fix = f"holds {item.frames} frames in one file", "Export the series with one file a slice"
-        elif item.samples > 1:
+        if item.samples > 1:
             what, fix = "is a colour picture, not a scan", "Leave it out of the series"
         elif not item.orientation or not item.position_mm or not item.spacing_mm:
             missing = [
@@ -130,7 +129,7 @@ def _require_alike(slices: Sequence[SliceFacts]) -> None:
     for item in slices:
         if not np.allclose(item.spacing_mm or (), first.spacing_mm or (), rtol=1e-3):
             raise DataError(
-                f"has pixels of {_words(item.spacing_mm)} mm, {first.path.name} of {_words(first.spacing_mm)}",
+                f"has pixels of {_words(item.spacing_mm)} mm, {first.name} of {_words(first.spacing_mm)}",
                 file=item.path,
                 fix="Export the series again, or leave the file out.",
                 code="mixed_spacing",
@@ -167,7 +166,7 @@ def _without_copies(slices: list[SliceFacts], columns: np.ndarray) -> tuple[list
         before = kept[-1] if kept else None
         if before is None or _along(item, columns) - _along(before, columns) > SAME_PLACE_MM:
             kept.append(item)
-        elif _same_content(item.path, before.path):
+        elif _same_content(item, before):
             copies.append(item)
         else:
             clashes.append((before, item))
@@ -182,7 +181,7 @@ def _clash(clashes: Sequence[tuple[SliceFacts, SliceFacts]], count: int, columns
     everywhere = 2 * len(places) >= count - len(clashes)
     fix = "They look like several phases, echoes or times in one series: put each into a series of its own."
     return DataError(
-        f"{len(places)} places have more than one slice; {first.path.name} and {second.path.name} "
+        f"{len(places)} places have more than one slice; {first.name} and {second.name} "
         f"both lie at {_along(first, columns):.2f} mm",
         file=second.path,
         fix=fix if everywhere else "Remove the one that does not belong to the series.",
@@ -190,9 +189,15 @@ def _clash(clashes: Sequence[tuple[SliceFacts, SliceFacts]], count: int, columns
     )
 
 
-def _same_content(one: Path, other: Path) -> bool:
-    mine, theirs = (read_dataset(path, voxels=True).get("PixelData") for path in (one, other))
-    return mine is not None and mine == theirs
+def _same_content(one: SliceFacts, other: SliceFacts) -> bool:
+    if one.frame is not None or other.frame is not None:
+        try:
+            mine, theirs = (multiframe.pixels(item) for item in (one, other))
+        except (AssertionError, ValueError):  # a file of frames and one of a slice, or undecodable: said when read
+            return False
+        return mine.shape == theirs.shape and np.array_equal(mine, theirs)
+    stored = [read_dataset(item.path, voxels=True).get("PixelData") for item in (one, other)]
+    return stored[0] is not None and stored[0] == stored[1]
 
 
 def _step(slices: Sequence[SliceFacts], columns: np.ndarray) -> float:
@@ -229,8 +234,8 @@ def _missing(
 ) -> DataError:
     total = int((counts[gaps] - 1).sum())
     named = "; ".join(
-        f"{int(counts[gap]) - 1} between {places[gap]:.2f} mm ({slices[gap].path.name}) and {places[gap + 1]:.2f} mm "
-        f"({slices[gap + 1].path.name})"
+        f"{int(counts[gap]) - 1} between {places[gap]:.2f} mm ({slices[gap].name}) and {places[gap + 1]:.2f} mm "
+        f"({slices[gap + 1].name})"
         for gap in gaps[:3]
     )
     more = f"; and {len(gaps) - 3} more gaps" if len(gaps) > 3 else ""
@@ -282,7 +287,7 @@ def _tilt(drift_mm: np.ndarray, step: float) -> str:
 
 
 def _files(slices: Sequence[SliceFacts], *, most: int = 3) -> str:
-    names = ", ".join(item.path.name for item in slices[:most])
+    names = ", ".join(item.name for item in slices[:most])
     more = f" and {len(slices) - most} more" if len(slices) > most else ""
     return f"{len(slices)} of its files ({names}{more})"
 

@@ -127,6 +127,8 @@ def _image(item: SliceFacts) -> Dataset:
 
     data = Dataset()
     data.ReferencedSOPClassUID, data.ReferencedSOPInstanceUID = item.sop_class, item.instance
+    if item.frame is not None:
+        data.ReferencedFrameNumber = item.frame
     return data
 
 

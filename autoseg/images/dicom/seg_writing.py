@@ -12,7 +12,7 @@ from autoseg.images.dicom.drawing import DrawnStructure, content_uid, short, sof
 from autoseg.images.dicom.gate import Stack
 from autoseg.images.dicom.names import code_of
 from autoseg.images.dicom.uids import make_uid, require_uids
-from autoseg.records.errors import ResourceError
+from autoseg.records.errors import DataError, ResourceError
 from autoseg.workspace import writing
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def write(
         hide_patient_id: See `drawing.source_headers`.
 
     Raises:
-        DataError: An image has no UIDs to refer to.
+        DataError: An image has no UIDs to refer to, or the images are some frames of a file, or frames of several.
         ResourceError: highdicom is not installed, or the disk is full.
     """
     _require_highdicom()
@@ -52,6 +52,9 @@ def write(
     names = (f"{item.number} {item.name} {item.colour}\n".encode() for item in structures)
     uid = content_uid(f"SEG {kind}", stack, about, (*names, np.ascontiguousarray(array).tobytes()))
     headers = source_headers(stack, hide_patient_id=hide_patient_id)
+    if stack.slices[0].frame is not None:
+        array = array[_file_order(stack, headers)]
+        _share_plane(headers[0])
     data = _segmentation(structures, array, headers, uid=uid, about=about, kind=kind)
     with writing(path) as temporary:
         data.save_as(temporary, enforce_file_format=True)
@@ -99,6 +102,31 @@ def _label_map(structures: Sequence[DrawnStructure], stack: Stack) -> np.ndarray
             return np.stack([_as_stored(item.mask(), stack) for item in structures], axis=-1)
         array[mask] = number
     return array
+
+
+def _file_order(stack: Stack, headers: Sequence[Dataset]) -> np.ndarray:
+    """Return which slice of the stack each frame of its file is: a SEG lists a multi-frame image as it is stored."""
+    order = np.argsort([item.frame or 0 for item in stack.slices])
+    if len(headers) > 1 or len(order) != int(headers[0].get("NumberOfFrames") or 1):
+        raise DataError(
+            f"the scan is {len(order)} frames of {len(headers)} multi-frame files; no SEG is drawn on parts of a file",
+            file=stack.slices[0].path,
+            fix="Write --format rtstruct or nifti.",
+            code="parts_of_frames",
+        )
+    return np.asarray(order)
+
+
+def _share_plane(header: Dataset) -> None:
+    """Put into the shared groups what the gate found alike in all frames: highdicom looks for it only there."""
+    from pydicom import Dataset
+
+    each = header.PerFrameFunctionalGroupsSequence
+    if not header.get("SharedFunctionalGroupsSequence"):
+        header.SharedFunctionalGroupsSequence = [Dataset()]
+    for name in ("PlaneOrientationSequence", "PixelMeasuresSequence"):
+        if name not in header.SharedFunctionalGroupsSequence[0]:
+            setattr(header.SharedFunctionalGroupsSequence[0], name, each[0][name].value)
 
 
 def _description(number: int, item: DrawnStructure) -> Any:

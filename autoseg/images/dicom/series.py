@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from autoseg.images.dicom import gate, suv
+from autoseg.images.dicom import gate, multiframe, suv
 from autoseg.images.dicom.facts import SliceFacts, read_facts
 from autoseg.images.dicom.gate import Stack
 from autoseg.images.header import VolumeHeader
@@ -61,6 +61,8 @@ def _header(stack: Stack, notes: Sequence[str]) -> VolumeHeader:
 
 def _voxels(item: SliceFacts) -> np.ndarray:
     """Return one picture, float32 (Y, X), with its own slope and intercept applied."""
+    if item.frame is not None:
+        return _frame_voxels(item)
     import SimpleITK as sitk
 
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
@@ -74,6 +76,16 @@ def _voxels(item: SliceFacts) -> np.ndarray:
     if array.size != item.size[0] * item.size[1]:
         raise _undecoded(item)
     return np.asarray(array, np.float32).reshape(item.size)
+
+
+def _frame_voxels(item: SliceFacts) -> np.ndarray:
+    try:
+        array = multiframe.pixels(item)
+    except ValueError:
+        raise _undecoded(item) from None
+    if array.shape != item.size:
+        raise _undecoded(item)
+    return array
 
 
 def _undecoded(item: SliceFacts) -> DataError:

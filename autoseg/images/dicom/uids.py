@@ -69,6 +69,18 @@ def require_uids(stack: Stack) -> None:
             )
 
 
+def require_single_frames(stack: Stack) -> None:
+    """Raise a DataError where images are frames of one file: `with_new_uids` copies files of one slice."""
+    item = stack.slices[0]
+    if item.frame is not None:
+        raise DataError(
+            "is a multi-frame file, of which no copy with new UIDs is written",
+            file=item.path,
+            fix="Leave --new-uids out, export the series with one file a slice, or write --format nifti.",
+            code="multi_frame",
+        )
+
+
 def with_new_uids(stack: Stack, folder: Path, *, hide_patient_id: bool = False) -> Stack:
     """Write a copy of every image with new, consistent UIDs into `folder`, and return the stack of the copies.
 

@@ -31,7 +31,7 @@ def check(
     Args:
         dataset: As imported; its test cases are read as well, but only for faults.
         workers: How many processes, or None for as many as there are cores.
-        kept: Folder in which registrations are kept.
+        kept: Folder in which registrations and bias fields are kept.
         tell: Called with (cases done, cases) after each.
     """
     from autoseg.compute.workers import map_cases

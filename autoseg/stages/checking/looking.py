@@ -20,6 +20,8 @@ from autoseg.stages.importing.listing import enumerate_cases
 from autoseg.stages.importing.siblings import ScanFacts, facts_of
 
 LARGEST_FIELD_MM = 2500.0
+FEWEST_VALUES = 8
+SAMPLED_VOXELS = 20_000
 
 
 @dataclass(frozen=True)
@@ -187,6 +189,7 @@ def _image_warnings(task: Task, image: Image) -> Iterator[Problem]:
             continue
         low, high = float(voxels.min()), float(voxels.max())
         if low != high:
+            yield from _few_values(task, channel, voxels)
             continue
         code, what = ("zero_image", "is zero everywhere") if low == 0 else ("constant_image", f"is {low:g} everywhere")
         yield make_problem(
@@ -200,6 +203,18 @@ def _image_warnings(task: Task, image: Image) -> Iterator[Problem]:
             "warning", "odd_field_of_view", f"the field of view is {max(extent) / 1000:.1f} m long",
             fix="Check the spacing in the header; it should be in mm.", case=task.case.id,
         )  # fmt: skip
+
+
+def _few_values(task: Task, channel: Channel, voxels: np.ndarray) -> Iterator[Problem]:
+    """Warn of an image that holds as few values as labels do; a sample tells most others in no time."""
+    sample = voxels.ravel()[:: max(1, voxels.size // SAMPLED_VOXELS)]
+    if len(np.unique(sample)) > FEWEST_VALUES or (count := len(np.unique(voxels))) > FEWEST_VALUES:
+        return
+    yield make_problem(
+        "warning", "few_values", f"channel {channel.name} holds only {count} different values, as labels do",
+        fix="Look at the file: a label map or a mask in the place of the image?",
+        case=task.case.id, file=path_of(task.case.images[channel.name]),
+    )  # fmt: skip
 
 
 def _empty_labels(task: Task, volumes: Mapping[str, float]) -> list[Problem]:

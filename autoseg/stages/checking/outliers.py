@@ -17,7 +17,10 @@ SIDED_MM = 5.0  # structures that lie nearer to the middle than this say nothing
 AGREEING_FRACTION = 0.8
 ALIGNED_COSINE = 0.5
 MANY_DEVIATIONS = 8.0
-SMALLEST_DEVIATION = {"intensity": 0.25, "extent": 0.2}  # fraction of the range; of the logarithm
+# Fraction of the spread from the 5th to the 95th percentile: MR is compared in spreads, where scans of one protocol
+# agree within 0.02; Hounsfield units are compared as they are, and air around the patient moves them more.
+SMALLEST_DEVIATION = {"ct": 0.09, "other": 0.04}
+EXTENT_RATIO = 2.0  # as wide or as narrow along an edge, on average
 QUANTILE_NAMES = ("5th", "25th", "50th", "75th", "95th", "99th")
 
 
@@ -79,20 +82,34 @@ def _cosine(found: Mapping[str, float], usual: Mapping[str, float]) -> float | N
 
 
 def _intensities(looks: Mapping[str, Look], kind: str, reasons: dict[str, str]) -> None:
-    """Compare values where they have a unit (CT), and elsewhere how they are spread, whatever their scale."""
-    table = np.array([look.facts.quantiles for look in looks.values() if look.facts is not None])
-    what = "percentile of intensity"
+    """Compare values where they have a unit (CT), and elsewhere how they are spread, whatever their scale.
+
+    How much air lies around a patient decides between which two tissues a percentile falls. So a percentile is odd
+    only where it lies beyond what the next lower and the next higher one usually are.
+    """
+    table = np.array([look.facts.quantiles for look in looks.values() if look.facts is not None], np.float64)
+    what, floor = "percentile of intensity", SMALLEST_DEVIATION["ct"]
     if kind != "ct":
-        spread = np.maximum(table[:, 4] - table[:, 0], np.finfo(np.float32).tiny)
-        table, what = (table - table[:, 2:3]) / spread[:, None], "percentile of intensity, in spreads above the median,"
+        what, floor = "percentile of intensity, in spreads above the 5th,", SMALLEST_DEVIATION["other"]
+        table = _in_spreads(table, list(looks), reasons)
     usual = np.median(table, axis=0)
     width = max(float(usual[4] - usual[0]), 1e-6)
+    limits = MANY_DEVIATIONS * np.maximum(np.median(np.abs(table - usual), axis=0), floor * width)
+    low, high = usual[[0, 0, 1, 2, 3, 4]] - limits, usual[[1, 2, 3, 4, 5, 5]] + limits
     for column, name in enumerate(QUANTILE_NAMES):
-        away = np.abs(table[:, column] - usual[column])
-        limit = MANY_DEVIATIONS * max(float(np.median(away)), SMALLEST_DEVIATION["intensity"] * width)
-        for id, value, step in zip(looks, table[:, column], away, strict=True):
-            if step > limit:
+        for id, value in zip(looks, table[:, column], strict=True):
+            if not low[column] <= value <= high[column]:
                 reasons.setdefault(id, f"its {name} {what} is {value:.4g}, in the median case {usual[column]:.4g}")
+
+
+def _in_spreads(table: np.ndarray, ids: Sequence[str], reasons: dict[str, str]) -> np.ndarray:
+    """Return quantiles (cases, 6) as distances from the 5th percentile in spreads; scans without one are named."""
+    spread = table[:, 4] - table[:, 0]
+    if np.median(spread > 0) > 0:
+        for place in np.flatnonzero(spread <= 0):
+            reasons.setdefault(ids[place], f"nine tenths of its voxels are {table[place, 2]:.4g}")
+    moved = table - table[:, :1]
+    return np.divide(moved, spread[:, None], out=np.zeros_like(moved), where=spread[:, None] > 0)
 
 
 def _extents(looks: Mapping[str, Look], reasons: dict[str, str]) -> None:
@@ -102,7 +119,7 @@ def _extents(looks: Mapping[str, Look], reasons: dict[str, str]) -> None:
     sizes = {id: math.log(math.prod(extent)) / 3 for id, extent in known.items()}
     usual = float(np.median(list(sizes.values())))
     away = {id: abs(size - usual) for id, size in sizes.items()}
-    limit = MANY_DEVIATIONS * max(float(np.median(list(away.values()))), SMALLEST_DEVIATION["extent"])
+    limit = max(MANY_DEVIATIONS * float(np.median(list(away.values()))), math.log(EXTENT_RATIO))
     for id, step in away.items():
         if step > limit:
             words = " x ".join(f"{size:.0f}" for size in known[id])

@@ -75,7 +75,9 @@ def _mask(segmentation: Segmentation, place: int) -> np.ndarray:
 def require_series(scan: Case, new_uids: bool) -> None:
     """Raise a DataError where nothing can be drawn on a scan in DICOM; asked before hours of work, not after them."""
     stack = series.read_stack(_source(scan))
-    if not new_uids:
+    if new_uids:
+        uids.require_single_frames(stack)
+    else:
         uids.require_uids(stack)
 
 
