@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from autoseg.networks.augmentation import Draw, apply, draw, identity, source_shape
-from autoseg.networks.augmentation.spatial import _majority
+from autoseg.networks.augmentation.places import find_places, majority, trilinear
 from autoseg.records.plan import Augmentation
 
 STILL = identity(1)
@@ -132,7 +132,7 @@ def test_labels_are_the_argmax_of_linear_one_hot_maps() -> None:
     grid = (offsets / torch.tensor([2.5, 3.0, 3.5])[:, None]).flip(1).movedim(1, 2)[:, None, None]
     onehot = functional.one_hot(labels[:, 0].long(), 5).movedim(-1, 1).float()
     expected = functional.grid_sample(onehot, grid, align_corners=True)[:, :, 0, 0].argmax(1)
-    assert torch.equal(_majority(labels, offsets)[:, 0].long(), expected)
+    assert torch.equal(majority(labels, find_places(labels.shape[2:], offsets))[:, 0].long(), expected)
 
 
 def test_samples_of_a_batch_do_not_touch_each_other() -> None:
@@ -152,7 +152,8 @@ def test_samples_of_a_batch_do_not_touch_each_other() -> None:
 
 
 def test_between_two_labels_of_equal_weight_the_smaller_wins() -> None:
-    labels = torch.tensor([3, 1, 3, 2], dtype=torch.uint8).view(1, 1, 1, 4)
+    labels = torch.tensor([3, 1, 3, 2], dtype=torch.uint8).view(1, 1, 1, 1, 4)
     # Half-way between each pair of neighbours along x.
-    offsets = torch.tensor([[[0.0, 0.0, 0.0], [-1.0, 0.0, 1.0]]])
-    assert _majority(labels, offsets).flatten().tolist() == [1, 1, 2]
+    offsets = torch.tensor([[[0.0, 0.0, 0.0], [0.0, 0.0, 0.0], [-1.0, 0.0, 1.0]]])
+    places = find_places(labels.shape[2:], offsets)
+    assert majority(labels, places).flatten().tolist() == [1, 1, 2]
