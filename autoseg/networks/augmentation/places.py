@@ -1,4 +1,4 @@
-"""Values between voxels: the cell that each place lies in is found once, and image and label maps are read through it."""
+"""Values between voxels: the cell around each place is found once, and image and label maps are read through it."""
 
 # b samples, M maps that share a grid, P places, n axes (2 or 3)
 

@@ -169,7 +169,7 @@ def _one_thread() -> Iterator[ThreadPoolExecutor]:
 
 
 def _compute_alone() -> None:
-    torch.get_num_threads()  # the first question fetches the number of new threads; it must not come after the next line
+    torch.get_num_threads()  # the first question fetches the number of new threads, so it comes first
     torch.set_num_threads(1)
 
 
