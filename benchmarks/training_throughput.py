@@ -9,14 +9,15 @@
 
 `--peers` is the `bin` folder of an environment with `nnunetv2`. Each part is short and adds a row to
 `ROOT/throughput.jsonl`; `table` takes the last row of each part, or the fastest with `--best`. Both programs plan
-hippocampus for themselves and come to the same U-Net (4 stages, 32 to 256 features), patch (40, 56, 40) and batch (7); `table`
-refuses to compare anything else. nnU-Net runs as shipped (float32 on a CPU, its own loader processes) and with a
-bfloat16 autocast given to it. The first call of `autoseg` also measures which precision and memory format it takes.
+hippocampus for themselves and come to the same U-Net (4 stages, 32 to 256 features), patch (40, 56, 40) and batch (7);
+`table` refuses to compare anything else. nnU-Net runs as shipped (float32 on a CPU, its own loader processes) and with
+a bfloat16 autocast given to it. The first call of `autoseg` also measures which precision and memory format it takes.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import subprocess
@@ -96,10 +97,11 @@ def steps_of_autoseg(work: Workspace, given: argparse.Namespace) -> dict[str, An
         if len(ticks) == WARM_UP_STEPS + given.steps:
             raise KeyboardInterrupt
 
-    try:
+    with contextlib.suppress(KeyboardInterrupt):
         training.fit(plan, model, work.model(model), cases, settings=SETTINGS, device=given.device, on_progress=count)
-    except KeyboardInterrupt:
-        record = read_record(work.model(model) / "run.json", RunRecord)
+    if len(ticks) < WARM_UP_STEPS + given.steps:
+        sys.exit("interrupted")
+    record = read_record(work.model(model) / "run.json", RunRecord)
     (begun, waited_before), (ended, waited) = ticks[WARM_UP_STEPS - 1], ticks[-1]
     return {
         "seconds": ended - begun,

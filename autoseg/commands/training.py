@@ -49,6 +49,10 @@ def train(
     minutes: Minutes = None,
     hours: Hours = None,
     device: Device = None,
+    gpus: Annotated[int, typer.Option(min=0, help="Train each model on this many GPUs at once.")] = 0,
+    ranks: Annotated[
+        int, typer.Option(min=1, help="Train each model in this many processes on one CPU of many cores.")
+    ] = 1,
     root: Root = None,
     dry_run: DryRun = False,
     json: Json = False,
@@ -58,6 +62,7 @@ def train(
     from autoseg.records.requests import TrainRequest
     from autoseg.stages.training import runs
 
+    device, count = words.devices(device, gpus, ranks)
     request = TrainRequest(
         plan=plan,
         folds=words.folds(folds),
@@ -68,6 +73,7 @@ def train(
         minutes=budget(minutes, hours),
         device=device,
         pretrained=pretrained,
+        ranks=count,
     )
     work = workspace(dataset, root)
     if dry_run:

@@ -123,6 +123,7 @@ def fit(
         facts=fold_facts(work.dataset(), measured, ids),
         weights_file=weights_file,
         regions=regions,
+        ranks=request.ranks,
         on_progress=progress,
     )
 

@@ -32,7 +32,11 @@ class PlanRequest:
 
 @dataclass(frozen=True)
 class TrainRequest:
-    """What a user may say about training."""
+    """What a user may say about training.
+
+    Attributes:
+        ranks: Processes that train one model together, on a card each or on one CPU.
+    """
 
     plan: str = "default"
     folds: tuple[str, ...] = ()
@@ -43,6 +47,7 @@ class TrainRequest:
     minutes: float | None = None
     device: str | None = None
     pretrained: str | None = None
+    ranks: int = 1
 
 
 @dataclass(frozen=True)
