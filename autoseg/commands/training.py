@@ -43,7 +43,7 @@ def train(
         list[str] | None, typer.Option("--set", help="Change a recipe key: key=value (repeatable).")
     ] = None,
     pretrained: Annotated[
-        str | None, typer.Option(help="Start from a model (its folder or name) or a .safetensors file.")
+        str | None, typer.Option(help="Start from a model (its folder or name), a .safetensors file or nnU-Net's .pth.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Another seed trains another model beside.")] = 0,
     minutes: Minutes = None,
@@ -53,6 +53,7 @@ def train(
     ranks: Annotated[
         int, typer.Option(min=1, help="Train each model in this many processes on one CPU of many cores.")
     ] = 1,
+    tensorboard: Annotated[bool, typer.Option(help="Write each epoch for TensorBoard as well.")] = False,
     root: Root = None,
     dry_run: DryRun = False,
     json: Json = False,
@@ -74,6 +75,7 @@ def train(
         device=device,
         pretrained=pretrained,
         ranks=count,
+        tensorboard=tensorboard,
     )
     work = workspace(dataset, root)
     if dry_run:

@@ -124,6 +124,7 @@ def fit(
         weights_file=weights_file,
         regions=regions,
         ranks=request.ranks,
+        tensorboard=request.tensorboard,
         on_progress=progress,
     )
 

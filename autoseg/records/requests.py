@@ -36,6 +36,7 @@ class TrainRequest:
 
     Attributes:
         ranks: Processes that train one model together, on a card each or on one CPU.
+        tensorboard: Whether each epoch is written for TensorBoard as well.
     """
 
     plan: str = "default"
@@ -48,6 +49,7 @@ class TrainRequest:
     device: str | None = None
     pretrained: str | None = None
     ranks: int = 1
+    tensorboard: bool = False
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ from autoseg.stages.training import (
 )
 from autoseg.stages.training import learner as learners
 from autoseg.stages.training import settings as recipe_settings
+from autoseg.stages.training import tensorboard as events
 from autoseg.stages.training.checkpoint import Position
 from autoseg.stages.training.course import Course, Progress
 from autoseg.stages.training.free_memory import used_memory_gb
@@ -70,6 +71,7 @@ def fit(
     weights_file: Path | None = None,
     regions: Regions | None = None,
     ranks: int = 1,
+    tensorboard: bool = False,
     on_progress: Tell | None = None,
 ) -> Path:
     """Train one model and return the path of its weights; a run that was stopped goes on where it stopped.
@@ -88,11 +90,12 @@ def fit(
         device: As torch names it.
         cases_digest: Of the preprocessed cases; another one refuses to go on.
         facts: Patients and voxel counts of the cases, for the recipes that ask for them.
-        weights_file: `.safetensors` to start from, of a network of other channels, labels or patch perhaps.
+        weights_file: `.safetensors`, or nnU-Net's `.pth`, to start from; channels, labels and patch may be others.
         regions: Where a second stage works, as chosen from what its first stage says of these cases.
         ranks: Processes that share each batch: on the CPU, or on as many cards from the first on. Each has the
             planned batch, and the run has fewer steps, so that it sees as many samples. A resumed run may have
             another number of them.
+        tensorboard: Whether each epoch is written for TensorBoard as well.
         on_progress: Called after every step; a KeyboardInterrupt that it raises stops the run with a checkpoint.
 
     Returns:
@@ -126,7 +129,10 @@ def fit(
         given=None if weights_file is None else pretrained.load(weights_file),
         class_weights=_class_weights(configuration, plan, facts),
         ranks=ranks,
+        tensorboard=tensorboard,
     )
+    if tensorboard:
+        events.check()
     team.check(ranks, ranks, device=device, folder=folder)
     with locked(folder), interruption.watched() as watch, _own_state_of_torch(device):
         if not _ended(folder, request):
@@ -150,6 +156,7 @@ class _Run:
     folder: Path
     learner: Learner
     team: Team | None = None
+    show: Callable[[history.Epoch], None] | None = None
 
     @property
     def identity(self) -> str:
@@ -221,7 +228,8 @@ def _run(request: Request, folder: Path, *, watch: interruption.Watch, tell: Tel
             start = checkpoint.load(folder, learner, identity=run.identity) or Position()
             history.rewind(folder, start.step)
             watch.deferred = True
-            end = _train(run, course.begin(start), watch, tell)
+            with _shown(run, start) as run:
+                end = _train(run, course.begin(start), watch, tell)
         _finish(run, end)
         _stop_if_asked(watch)
     except torch.OutOfMemoryError:
@@ -232,6 +240,15 @@ def _run(request: Request, folder: Path, *, watch: interruption.Watch, tell: Tel
             "happens again, plan with a smaller --memory-gb.",
             code="out_of_memory",
         ) from None
+
+
+@contextlib.contextmanager
+def _shown(run: _Run, start: Position) -> Iterator[_Run]:
+    if not run.request.tensorboard:
+        yield run
+        return
+    with events.written(run.folder, step=start.step) as show:
+        yield replace(run, show=show)
 
 
 def _record(request: Request, folder: Path) -> RunRecord:
@@ -301,7 +318,10 @@ def _one_step(run: _Run, now: Course, number: int, *, batch: feeding.Batch, wait
     if ends:
         epoch = -(-now.step // length)
         line = course.close_epoch(now, epoch=epoch, rate=rate, batch_size=record.batch_size)
-        history.append(run.folder, line.model_copy(update=_measure(run, now, batch)))
+        line = line.model_copy(update=_measure(run, now, batch))
+        history.append(run.folder, line)
+        if run.show is not None:
+            run.show(line)
 
 
 def _measure(run: _Run, now: Course, batch: feeding.Batch) -> dict[str, Any]:

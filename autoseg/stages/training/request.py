@@ -47,6 +47,7 @@ class Request:
         monitored: Cases set apart to measure on; not among `cases`.
         class_weights: Of the loss; empty where all count the same.
         ranks: Processes that share each batch, on a card each or on one CPU.
+        tensorboard: Whether each epoch is written for TensorBoard as well.
         stored: `cases` as they lie on the disk; what further ranks are given.
     """
 
@@ -67,6 +68,7 @@ class Request:
     monitored: Sequence[PreprocessedCase] = ()
     ranks: int = 1
     stored: Sequence[PreprocessedCase] = ()
+    tensorboard: bool = False
 
 
 def stable_seed(*parts: object) -> int:
