@@ -39,7 +39,7 @@ def main() -> None:
     os._exit(0)  # its loaders are daemons that wait for ever otherwise
 
 
-def make_trainer(device: str, *, bf16: bool = False) -> Any:
+def make_trainer(device: str, *, bf16: bool = False, fold: int = 0) -> Any:
     folder = Path(os.environ["nnUNet_preprocessed"]) / DATASET  # noqa: SIM112 (its own spelling)
     plans = json.loads((folder / "nnUNetPlans.json").read_text()) | {"continue_training": False}
     description = json.loads((folder / "dataset.json").read_text())
@@ -47,7 +47,7 @@ def make_trainer(device: str, *, bf16: bool = False) -> Any:
         give_autocast()
     if device == "cpu":
         torch.set_num_threads(os.cpu_count() or 1)  # as its command does
-    trainer = trainer_module.nnUNetTrainer(plans, "3d_fullres", 0, description, device=torch.device(device))
+    trainer = trainer_module.nnUNetTrainer(plans, "3d_fullres", fold, description, device=torch.device(device))
     trainer.initialize()
     return trainer
 
