@@ -104,7 +104,7 @@ def _heaviest(corners: Tensor, weights: Tensor) -> Tensor:
     """Return the label of the largest weight among the corners (corners, ...), the smallest of equals."""
     best, best_weight = corners[0], torch.zeros_like(corners[0], dtype=torch.float32)
     for mine in _candidates(corners):
-        total = torch.where(corners == mine, weights, 0.0).sum(0)
+        total = ((corners == mine) * weights).sum(0)
         better = (total > best_weight) | ((total == best_weight) & (mine < best))
         best, best_weight = torch.where(better, mine, best), torch.where(better, total, best_weight)
     return best
