@@ -101,6 +101,19 @@ def filling(text: str | None) -> str | float | None:
         raise UsageError(f"--nan {text!r} is no filling", fix="Write --nan fill=min or --nan fill=0.") from None
 
 
+def devices(device: str | None, gpus: int, ranks: int) -> tuple[str | None, int]:
+    """Return the device and the number of ranks on it that `--device`, `--gpus` and `--ranks` mean together.
+
+    Raises:
+        UsageError: They contradict one another.
+    """
+    if gpus and (ranks > 1 or device not in (None, "cuda")):
+        raise UsageError("--gpus goes with no other device and not with --ranks", fix="Give --gpus alone.")
+    if ranks > 1 and device not in (None, "cpu"):
+        raise UsageError("--ranks are processes of one CPU", fix="Use --gpus N for several GPUs.")
+    return ("cuda" if gpus else "cpu" if ranks > 1 else device), max(gpus, ranks)
+
+
 def lines(file: Path) -> tuple[str, ...]:
     """Return the lines of a file that are not empty."""
     try:

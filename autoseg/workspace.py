@@ -20,7 +20,7 @@ The tree below the workspace's root (`--root`, else `$AUTOSEG_ROOT`, else `./aut
         lock                                    who trains here: host, process, since when
         run.json                                RunRecord: resolved before the first step
         checkpoint.{a,b}.safetensors            the last two checkpoints (weights, averages, optimiser state)
-        history.jsonl  history.csv  curves.png  a line an epoch
+        history.jsonl  history.csv  curves.png  tensorboard/  a line an epoch
         model.safetensors  model.json           TrainedModel: present only when the run has ended
         proposals.json                          ProposalChoice, of a second stage on regions
         held_out/<case>.b2nd  <case>.json       probabilities on the network's grid, and the way home

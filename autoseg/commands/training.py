@@ -43,12 +43,17 @@ def train(
         list[str] | None, typer.Option("--set", help="Change a recipe key: key=value (repeatable).")
     ] = None,
     pretrained: Annotated[
-        str | None, typer.Option(help="Start from a model (its folder or name) or a .safetensors file.")
+        str | None, typer.Option(help="Start from a model (its folder or name), a .safetensors file or nnU-Net's .pth.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Another seed trains another model beside.")] = 0,
     minutes: Minutes = None,
     hours: Hours = None,
     device: Device = None,
+    gpus: Annotated[int, typer.Option(min=0, help="Train each model on this many GPUs at once.")] = 0,
+    ranks: Annotated[
+        int, typer.Option(min=1, help="Train each model in this many processes on one CPU of many cores.")
+    ] = 1,
+    tensorboard: Annotated[bool, typer.Option(help="Write each epoch for TensorBoard as well.")] = False,
     root: Root = None,
     dry_run: DryRun = False,
     json: Json = False,
@@ -58,6 +63,7 @@ def train(
     from autoseg.records.requests import TrainRequest
     from autoseg.stages.training import runs
 
+    device, count = words.devices(device, gpus, ranks)
     request = TrainRequest(
         plan=plan,
         folds=words.folds(folds),
@@ -68,6 +74,8 @@ def train(
         minutes=budget(minutes, hours),
         device=device,
         pretrained=pretrained,
+        ranks=count,
+        tensorboard=tensorboard,
     )
     work = workspace(dataset, root)
     if dry_run:

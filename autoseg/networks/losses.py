@@ -53,6 +53,7 @@ def make_loss(
     *,
     batch_dice: bool,
     reduce: Reduce | None = None,
+    ranks: int = 1,
     weights: tuple[float, ...] | None = None,
 ) -> Loss:
     """Return the loss of a recipe: called with logits (finest first) and a Target, it gives a float32 scalar.
@@ -67,8 +68,10 @@ def make_loss(
         recipe: `loss` says which terms.
         labels: What is segmented.
         batch_dice: Dice over the batch at once rather than per sample.
-        reduce: Sums a tensor over all ranks, so that a batch spread over several devices has one Dice; it must
-            pass gradients.
+        reduce: Sums a tensor over all ranks, so that a batch spread over several devices has one Dice and one mean
+            over its voxels; it must pass gradients. The mean of the ranks' losses is then the loss of the whole
+            batch. Only the hardest voxels of `dice_topk` are sought in each share by itself.
+        ranks: How many `reduce` sums over; all have as many samples.
         weights: Of the cross-entropy, one a class with the background first (`class_weights.structure_weights`), or
             with regions one a region: how many times a voxel inside it counts. None weighs all alike.
 
@@ -84,7 +87,8 @@ def make_loss(
         _region_loss if labels.regions else _structure_loss,
         kind=recipe.loss,
         labels=labels,
-        dice=partial(_dice_loss, batch=batch_dice, reduce=reduce, costs=_costs(recipe)),
+        dice=partial(_dice_loss, batch=batch_dice, reduce=reduce, ranks=ranks, costs=_costs(recipe)),
+        shared=partial(_mean_over_ranks, reduce=reduce, ranks=ranks),
         weights=_region_weights(recipe, labels, weights) if labels.regions else weights,
     )
     if recipe.blob_weight == 0:
@@ -172,6 +176,7 @@ def _structure_loss(
     kind: str,
     labels: Labels,
     dice: Callable[..., Tensor],
+    shared: Reduce,
     weights: tuple[float, ...] | None,
 ) -> Tensor:
     """Softmax over background and structures; `logits` (B, K, *)."""
@@ -184,7 +189,7 @@ def _structure_loss(
     surprise, predicted = softmax_sums(logits.flatten(2), truth, valid, annotated)
     counts = torch.ones_like(surprise) if valid is None else valid
     heavy = counts if weights is None else counts * surprise.new_tensor(weights)[truth]
-    voxels = _voxel_loss(kind, surprise, heavy)
+    voxels = _voxel_loss(kind, surprise, heavy, shared)
     if kind == "ce":
         return voxels
     classes = logits.shape[1]
@@ -201,6 +206,7 @@ def _region_loss(
     kind: str,
     labels: Labels,
     dice: Callable[..., Tensor],
+    shared: Reduce,
     weights: tuple[float, ...] | None,
 ) -> Tensor:
     """A sigmoid a region; `logits` (B, K, *)."""
@@ -212,7 +218,7 @@ def _region_loss(
     counts = counts if valid is None else counts * valid.flatten(1)[:, None]
     surprise = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
     heavy = counts if weights is None else counts * (1 + truth * (truth.new_tensor(weights)[:, None] - 1))
-    voxels = _voxel_loss(kind, surprise, heavy)
+    voxels = _voxel_loss(kind, surprise, heavy, shared)
     if kind == "ce":
         return voxels
     probabilities = torch.sigmoid(logits) * counts
@@ -252,7 +258,12 @@ def _split_ignored(values: Tensor, labels: Labels) -> tuple[Tensor, Tensor | Non
     return values * valid, valid
 
 
-def _voxel_loss(kind: str, surprise: Tensor, weights: Tensor) -> Tensor:
+def _mean_over_ranks(total: Tensor, *, reduce: Reduce | None, ranks: int) -> Tensor:
+    """Return what a mean is divided by, as the ranks have it on average; no gradient goes through it."""
+    return total if reduce is None else reduce(total.detach()) / ranks
+
+
+def _voxel_loss(kind: str, surprise: Tensor, weights: Tensor, shared: Reduce) -> Tensor:
     """Return the weighted mean of -log p, or of its focal or hardest-voxels form; 0 where nothing counts."""
     if kind == "dice_focal":
         surprise = surprise * (1 - torch.exp(-surprise)) ** FOCAL_EXPONENT
@@ -261,7 +272,7 @@ def _voxel_loss(kind: str, surprise: Tensor, weights: Tensor) -> Tensor:
         surprise, chosen = surprise.flatten().topk(max(1, round(TOPK_FRACTION * surprise.numel())), sorted=False)
         weights = weights.flatten()[chosen]
     # Not below the least weight of a voxel: rare classes may weigh more than 1, frequent ones much less.
-    return surprise.sum() / weights.sum().clamp(min=LEAST_WEIGHT)
+    return surprise.sum() / shared(weights.sum()).clamp(min=LEAST_WEIGHT)
 
 
 def _dice_loss(
@@ -272,6 +283,7 @@ def _dice_loss(
     counted: Tensor,
     batch: bool,
     reduce: Reduce | None,
+    ranks: int,
     costs: tuple[float, float],
 ) -> Tensor:
     """Return 1 - mean soft Tversky index over what is `counted`; all tensors are sums over voxels, (B, classes)."""
@@ -285,4 +297,5 @@ def _dice_loss(
     alpha, beta = costs
     below = 2 * (1 - alpha - beta) * sums[0] + 2 * alpha * sums[1] + 2 * beta * sums[2]
     dice = (2 * sums[0] + SMOOTH) / (below + SMOOTH)
-    return ((1 - dice) * counted).sum() / counted.sum().clamp(min=1)
+    total = counted.sum() if batch else _mean_over_ranks(counted.sum(), reduce=reduce, ranks=ranks)
+    return ((1 - dice) * counted).sum() / total.clamp(min=1 / ranks)

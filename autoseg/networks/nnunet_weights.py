@@ -32,6 +32,7 @@ RESIDUAL = (
     *PLAIN[1:],
 )
 SHORTCUT = re.compile(r"encoder\.(\d+)\.(\d+)\.shortcut\.(\d+)\.(weight|bias)")
+KINDS = ("unet", "residual_unet")
 # The same tensors under a second name.
 TWICE = re.compile(r"\.all_modules\.|^decoder\.encoder\.")
 WRAPPED = re.compile(r"^(module\.|_orig_mod\.)+")
@@ -74,8 +75,7 @@ def translate(found: Mapping[str, Tensor], architecture: Architecture, *, file: 
     Raises:
         DataError: Tensors are missing, left over or of another shape, or not finite.
     """
-    theirs = {WRAPPED.sub("", name): tensor for name, tensor in found.items()}
-    theirs = {name: tensor for name, tensor in theirs.items() if not TWICE.search(name)}
+    theirs = _once(found)
     with torch.device("meta"):
         network = catalog.build(architecture)
     names = dict(_pairs(network.state_dict(), residual=architecture.kind == "residual_unet"))
@@ -93,6 +93,51 @@ def translate(found: Mapping[str, Tensor], architecture: Architecture, *, file: 
     weights.check(network, tensors, file=file)
     weights.check_finite(tensors, file)
     return tensors
+
+
+def rename(found: Mapping[str, Tensor], architecture: Architecture, *, file: object) -> dict[str, Tensor]:
+    """Return the tensors, float32, under our names as far as a network of `architecture` has them.
+
+    The others keep the names that they have; shapes are not looked at.
+
+    Raises:
+        DataError: The architecture is none that nnU-Net has, or a tensor is not finite.
+    """
+    if architecture.kind not in KINDS:
+        raise DataError(
+            f"weights of nnU-Net fit its U-Nets, and this network is a {architecture.kind}",
+            file=file,
+            fix="Train with the preset unet or residual_unet.",
+            code="nothing_fits",
+        )
+    theirs = {name: tensor.detach().float().contiguous() for name, tensor in _once(found).items()}
+    with torch.device("meta"):
+        own = catalog.build(architecture).state_dict()
+    names = dict(_pairs(own, residual=architecture.kind == "residual_unet"))
+    known = {names[ours]: ours for ours in names}
+    tensors = {known.get(name, name): tensor for name, tensor in theirs.items()}
+    weights.check_finite(tensors, file)
+    return tensors
+
+
+def label_names(content: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """Return what a checkpoint was trained to segment, in the order of its outputs; None where it does not say.
+
+    A checkpoint of regions says nothing that could be compared.
+    """
+    described = content.get("init_args")
+    described = described.get("dataset_json") if isinstance(described, Mapping) else None
+    values = described.get("labels") if isinstance(described, Mapping) else None
+    if not isinstance(values, Mapping) or not all(isinstance(value, int) for value in values.values()):
+        return None
+    named = sorted((value, str(name)) for name, value in values.items() if value > 0 and name != "ignore")
+    return tuple(name for _, name in named)
+
+
+def _once(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors without wrappers' prefixes, each under one name."""
+    theirs = {WRAPPED.sub("", name): tensor for name, tensor in found.items()}
+    return {name: tensor for name, tensor in theirs.items() if not TWICE.search(name)}
 
 
 def _pairs(own: Mapping[str, Tensor], *, residual: bool) -> Iterator[tuple[str, str]]:

@@ -98,6 +98,7 @@ def train_step(
     scaler: torch.amp.GradScaler | None = None,
     ema: Average | None = None,
     dimensions: int = 3,
+    average: Callable[[Sequence[Tensor], Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Do one step and return its loss, a detached float32 scalar on the device.
 
@@ -116,6 +117,7 @@ def train_step(
         scaler: Of `make_scaler`.
         ema: Updated in place after the step.
         dimensions: 2 takes the z axis (of length 1) away before the network.
+        average: Puts the mean over all ranks in the place of the gradients and returns the mean loss.
     """
     if dimensions == 2:
         image, target = image[:, :, 0], Target(target.labels[:, 0], target.annotated)
@@ -123,19 +125,28 @@ def train_step(
     with autocast(image.device, precision):
         logits = network(image)
     value = loss(logits, target)
+    result = value.detach()
     if scaler is None:
         value.backward()
-        result = _step_if_finite(optimizer, value.detach(), clip)
+        result = _shared(optimizer, result, average)
+        result = _step_if_finite(optimizer, result, clip)
     else:
         scaler.scale(value).backward()
+        result = _shared(optimizer, result, average)
         scaler.unscale_(optimizer)
         clip_gradients(optimizer, clip)
         scaler.step(optimizer)
         scaler.update()
-        result = value.detach()
     if ema is not None:
         update_average(ema, network)
     return result
+
+
+def _shared(optimizer: Optimizer, loss: Tensor, average: Callable[[Sequence[Tensor], Tensor], Tensor] | None) -> Tensor:
+    if average is None:
+        return loss
+    parameters = [item for group in optimizer.param_groups for item in group["params"]]
+    return average([item.grad for item in parameters if item.grad is not None], loss)
 
 
 def clip_gradients(optimizer: Optimizer, clip: float) -> Tensor:

@@ -123,6 +123,8 @@ def fit(
         facts=fold_facts(work.dataset(), measured, ids),
         weights_file=weights_file,
         regions=regions,
+        ranks=request.ranks,
+        tensorboard=request.tensorboard,
         on_progress=progress,
     )
 

@@ -32,7 +32,12 @@ class PlanRequest:
 
 @dataclass(frozen=True)
 class TrainRequest:
-    """What a user may say about training."""
+    """What a user may say about training.
+
+    Attributes:
+        ranks: Processes that train one model together, on a card each or on one CPU.
+        tensorboard: Whether each epoch is written for TensorBoard as well.
+    """
 
     plan: str = "default"
     folds: tuple[str, ...] = ()
@@ -43,6 +48,8 @@ class TrainRequest:
     minutes: float | None = None
     device: str | None = None
     pretrained: str | None = None
+    ranks: int = 1
+    tensorboard: bool = False
 
 
 @dataclass(frozen=True)

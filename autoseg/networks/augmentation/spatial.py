@@ -4,9 +4,9 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -14,7 +14,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from autoseg.networks.augmentation.draws import Draw
+from autoseg.networks.augmentation.places import Places, find_places, majority, trilinear
 from autoseg.records.geometry import Shape
+
+PLACES_TOGETHER = 2**16
 
 
 def source_shape(draws: Sequence[Draw], patch_shape: Shape) -> Shape:
@@ -51,8 +54,11 @@ def place(
             for tensor in (placed, *placed_maps):
                 tensor[index] = tensor[index].flip(axes)
     moved = [index for index, item in enumerate(draws) if item.moves]
-    if moved:
-        _resample([draws[i] for i in moved], moved, (image, placed), list(zip(maps, placed_maps)))
+    # A few samples at a time on a CPU: what belongs to one place then stays in the cache.
+    together = len(draws) if image.device.type != "cpu" else max(1, PLACES_TOGETHER // math.prod(patch_shape))
+    for first in range(0, len(moved), together):
+        some = moved[first : first + together]
+        _resample([draws[i] for i in some], some, (image, placed), list(zip(maps, placed_maps)))
     return placed, placed_maps
 
 
@@ -65,15 +71,24 @@ def _centre(tensor: Tensor, patch: Shape) -> Tensor:
 
 def _matrix(item: Draw) -> np.ndarray:
     """Return the 3x3 matrix from an offset in the patch to the offset in the source that is shown there."""
+    return _motion(item.angles_degrees, item.scale, item.mirror, item.in_plane)
+
+
+@lru_cache(maxsize=1024)
+def _motion(
+    angles_degrees: tuple[float, float, float], scale: float, mirror: tuple[bool, bool, bool], in_plane: bool
+) -> np.ndarray:
     matrix = np.eye(3)
-    for axis, degrees in enumerate(item.angles_degrees):
+    for axis, degrees in enumerate(angles_degrees):
         first, second = (other for other in range(3) if other != axis)
         cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
         turn = np.eye(3)
         turn[[first, first, second, second], [first, second, first, second]] = cosine, sine, -sine, cosine
         matrix = matrix @ turn
-    matrix = matrix / np.array([1.0 if item.in_plane else item.scale, item.scale, item.scale])
-    return matrix * np.where(item.mirror, -1.0, 1.0)
+    matrix = matrix / np.array([1.0 if in_plane else scale, scale, scale])
+    matrix = matrix * np.where(mirror, -1.0, 1.0)
+    matrix.setflags(write=False)  # the same array is given out again
+    return matrix
 
 
 def _resample(
@@ -87,12 +102,18 @@ def _resample(
     flat = all(item.in_plane for item in draws)
     axes = (1, 2) if flat else (0, 1, 2)
     offsets = _offsets(draws, [patch[axis] for axis in axes], axes, image[1].device)
+    places: Places | None = None
     for source, result in (image, *maps):
         part = source[moved]
         if flat:
             part = _keep_slices(part, draws, patch[0])
         part = part.reshape(len(moved), -1, *part.shape[-len(axes) :])
-        shown = _linear(part, offsets, patch[-len(axes) :]) if result is image[1] else _majority(part, offsets)
+        # torch's own interpolation is fast in 2D and on cards; in 3D on a CPU it visits one voxel after the other.
+        if result is image[1] and (flat or part.device.type != "cpu"):
+            shown = _linear(part, offsets, patch[-len(axes) :])
+        else:
+            places = places or find_places(part.shape[2:], offsets)
+            shown = trilinear(part, places) if result is image[1] else majority(part, places)
         result[moved] = shown.reshape(len(moved), *result.shape[1:])
 
 
@@ -107,10 +128,15 @@ def _keep_slices(part: Tensor, draws: Sequence[Draw], size: int) -> Tensor:
 
 def _offsets(draws: Sequence[Draw], patch: Sequence[int], axes: Sequence[int], device: torch.device) -> Tensor:
     """Return float32 (b, axes, P): where each voxel of the patch looks, in voxels from the centre of the source."""
-    rows = [torch.arange(size, device=device, dtype=torch.float32) - (size - 1) / 2 for size in patch]
-    grid = torch.stack(torch.meshgrid(*rows, indexing="ij")).flatten(1)
     matrices = np.stack([_matrix(item)[np.ix_(axes, axes)] for item in draws])
-    return torch.from_numpy(matrices).float().to(device) @ grid
+    return torch.from_numpy(matrices).float().to(device) @ _grid(tuple(patch), device)
+
+
+@lru_cache(maxsize=4)
+def _grid(patch: tuple[int, ...], device: torch.device) -> Tensor:
+    """Return float32 (axes, P): the voxels of a patch from its centre; never written into."""
+    rows = [torch.arange(size, device=device, dtype=torch.float32) - (size - 1) / 2 for size in patch]
+    return torch.stack(torch.meshgrid(*rows, indexing="ij")).flatten(1)
 
 
 def _linear(values: Tensor, offsets: Tensor, patch: Sequence[int]) -> Tensor:
@@ -120,52 +146,3 @@ def _linear(values: Tensor, offsets: Tensor, patch: Sequence[int]) -> Tensor:
     grid = offsets / ((window - 1) / 2).clamp(min=0.5)[:, None]
     grid = grid.flip(1).movedim(1, 2).reshape(len(values), *patch, len(window))
     return functional.grid_sample(values, grid, mode="bilinear", padding_mode="border", align_corners=True)
-
-
-def _majority(values: Tensor, offsets: Tensor) -> Tensor:
-    """Return (b, M, P): the label with the largest linear weight at each place; the smallest of equals.
-
-    That is the argmax over one-hot maps that were interpolated linearly. Only labels at the corners of the cell can
-    win, so corners are compared with one another, and the cost does not grow with the number of classes.
-    """
-    index, weights = _corners(values.shape[2:], offsets)
-    maps = values.shape[1]
-    flat = values.flatten(2)
-    corners = torch.stack([flat.gather(2, part[:, None].expand(-1, maps, -1)) for part in index])
-    if values.device.type != "cpu":
-        return _heaviest(corners, weights[:, :, None])
-    result = corners[0].clone()
-    mixed = (corners[1:] != corners[:1]).any(0)
-    # Most cells lie inside one structure: on a CPU it pays to look at the others only.
-    weights = weights[:, :, None].expand_as(corners)
-    result[mixed] = _heaviest(corners[:, mixed], weights[:, mixed])
-    return result
-
-
-def _heaviest(corners: Tensor, weights: Tensor) -> Tensor:
-    best, best_weight = corners[0], torch.zeros_like(corners[0], dtype=torch.float32)
-    for mine in corners:
-        total = sum(torch.where(other == mine, weight, 0.0) for other, weight in zip(corners, weights))
-        better = (total > best_weight) | ((total == best_weight) & (mine < best))
-        best, best_weight = torch.where(better, mine, best), torch.where(better, total, best_weight)
-    return best
-
-
-def _corners(window: Sequence[int], offsets: Tensor) -> tuple[list[Tensor], Tensor]:
-    """Return the flat index (b, P) and the weight (corners, b, P) of the corners of each place's cell."""
-    lower, upper, share = [], [], []
-    for axis, size in enumerate(window):
-        place = (offsets[:, axis] + (size - 1) / 2).clamp(0, size - 1)
-        floor = place.floor()
-        share.append(place - floor)
-        lower.append(floor.long())
-        upper.append((lower[-1] + 1).clamp(max=size - 1))
-    index, weights = [], []
-    for sides in itertools.product((0, 1), repeat=len(window)):
-        position, weight = torch.zeros_like(lower[0]), torch.ones_like(share[0])
-        for axis, side in enumerate(sides):
-            position = position * window[axis] + (upper if side else lower)[axis]
-            weight = weight * (share[axis] if side else 1 - share[axis])
-        index.append(position)
-        weights.append(weight)
-    return index, torch.stack(weights)

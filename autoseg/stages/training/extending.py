@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -30,7 +31,9 @@ def asked(folder: Path, settings: Mapping[str, str]) -> tuple[dict[str, str], Ex
     if settings.get(KEY) == started.get(KEY) or _without(settings) != _without(started):
         return dict(settings), None
     wanted = recipe_settings.apply(record.configuration, {KEY: settings[KEY]}).recipe
-    steps = wanted.epochs * wanted.steps_per_epoch
+    # Several ranks make a larger batch than the planned one, and an epoch of fewer steps.
+    epoch = wanted.steps_per_epoch / max(1, record.batch_size // record.configuration.batch_size)
+    steps = math.ceil(wanted.epochs * epoch)
     done = read_record(folder / "model.json", TrainedModel).steps
     if record.extensions and record.extensions[-1].to_step == steps:
         return started, None
@@ -38,13 +41,13 @@ def asked(folder: Path, settings: Mapping[str, str]) -> tuple[dict[str, str], Ex
         raise UsageError(
             f"the extension to {record.extensions[-1].to_step} steps has not ended yet",
             file=folder,
-            fix=f"Run the command with --set epochs={record.extensions[-1].to_step / wanted.steps_per_epoch:g} first.",
+            fix=f"Run the command with --set epochs={record.extensions[-1].to_step / epoch:g} first.",
         )
     if steps <= done:
         raise UsageError(
             f"epochs={wanted.epochs} means {steps} steps, and the run has done {done}",
             file=folder,
-            fix=f"Give more than {done / wanted.steps_per_epoch:g} epochs.",
+            fix=f"Give more than {done / epoch:g} epochs.",
         )
     return started, Extension(from_step=done, to_step=steps)
 

@@ -4,10 +4,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -138,7 +139,7 @@ def _ahead(
 ) -> Generator[tuple[Batch | sampling.Windows, float], None, None]:
     waiting: deque[Future[Batch | sampling.Windows]] = deque()
     upcoming = iter(steps)
-    with ThreadPoolExecutor(1, thread_name_prefix="autoseg-feeding") as pool:
+    with _one_thread() as pool:
         try:
             waiting.extend(pool.submit(prepare, step) for step in itertools.islice(upcoming, AHEAD))
             while waiting:
@@ -150,6 +151,26 @@ def _ahead(
         finally:
             for item in waiting:
                 item.cancel()
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[ThreadPoolExecutor]:
+    """Give a thread in which torch computes alone; the caller's torch keeps the threads that it has.
+
+    With a team of its own beside the network's, a machine of n processors would have 2 n threads that wait for one
+    another. It also makes a batch's last digits the same whatever the number of processors.
+    """
+    before = torch.get_num_threads()
+    with ThreadPoolExecutor(1, thread_name_prefix="autoseg-feeding") as pool:
+        pool.submit(_compute_alone).result()
+        # The number is each thread's own, but new threads take the one that was set last.
+        torch.set_num_threads(before)
+        yield pool
+
+
+def _compute_alone() -> None:
+    torch.get_num_threads()  # the first question fetches the number of new threads, so it comes first
+    torch.set_num_threads(1)
 
 
 def _result(item: Future[Batch | sampling.Windows]) -> Batch | sampling.Windows:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from autoseg.compute.ranks import Ranks
 from autoseg.networks import catalog, losses, step, text_head
 from autoseg.records.plan import Recipe
 from autoseg.records.results import Pretrained
@@ -29,6 +30,7 @@ class Learner:
         memory_format: Of weights and images: contiguous, or channels last in 2D or 3D.
         pretrained: What the weights started from; None where they were drawn.
         seed: Of what is random inside the network (dropout), keyed by the step.
+        ranks: Those that share each batch; None where this process has all of it.
     """
 
     network: nn.Module
@@ -42,10 +44,11 @@ class Learner:
     memory_format: torch.memory_format
     seed: int
     pretrained: Pretrained | None = None
+    ranks: Ranks | None = None
 
 
-def build(request: Request, *, precision: str, memory_format: str) -> Learner:
-    """Return the learner before its first step; equal requests give equal weights."""
+def build(request: Request, *, precision: str, memory_format: str, ranks: Ranks | None = None) -> Learner:
+    """Return the learner before its first step; equal requests give equal weights, on every rank."""
     configuration = request.configuration
     seed = stable_seed(request.model.seed, configuration.digest())
     with torch.random.fork_rng(devices=[]):
@@ -62,7 +65,12 @@ def build(request: Request, *, precision: str, memory_format: str) -> Learner:
     return Learner(
         network=network,
         loss=losses.make_loss(
-            recipe, request.labels, batch_dice=configuration.batch_dice, weights=request.class_weights or None
+            recipe,
+            request.labels,
+            batch_dice=configuration.batch_dice,
+            weights=request.class_weights or None,
+            reduce=None if ranks is None else ranks.sum,
+            ranks=1 if ranks is None else ranks.size,
         ),
         optimizer=step.make_optimizer(
             network, recipe, pretrained.groups(network, configuration, taken, device=request.device)
@@ -75,6 +83,7 @@ def build(request: Request, *, precision: str, memory_format: str) -> Learner:
         memory_format=layout,
         seed=seed,
         pretrained=taken,
+        ranks=ranks,
     )
 
 
@@ -85,7 +94,10 @@ def advance(learner: Learner, batch: Batch, *, number: int, rate: float, frozen:
     """
     for group in learner.optimizer.param_groups:
         group["lr"] = 0.0 if frozen and group["loaded"] else rate * group["scale"]
-    torch.manual_seed(stable_seed(learner.seed, number))
+    ranks = learner.ranks
+    # Each rank drops other units: the samples of one batch would otherwise share them in groups.
+    parts = (number,) if ranks is None or ranks.rank == 0 else (number, ranks.rank)
+    torch.manual_seed(stable_seed(learner.seed, *parts))
     return step.train_step(
         learner.network,
         learner.loss,
@@ -97,6 +109,7 @@ def advance(learner: Learner, batch: Batch, *, number: int, rate: float, frozen:
         scaler=learner.scaler,
         ema=_warmed(learner.average, number),
         dimensions=learner.dimensions,
+        average=None if ranks is None else ranks.average,
     )
 
 

@@ -35,21 +35,23 @@ from autoseg.stages.training import (
     resolve,
     sampling,
     steering,
+    team,
 )
 from autoseg.stages.training import learner as learners
 from autoseg.stages.training import settings as recipe_settings
+from autoseg.stages.training import tensorboard as events
 from autoseg.stages.training.checkpoint import Position
 from autoseg.stages.training.course import Course, Progress
-from autoseg.stages.training.free_memory import free_memory_bytes, used_memory_gb
+from autoseg.stages.training.free_memory import used_memory_gb
 from autoseg.stages.training.learner import Learner
 from autoseg.stages.training.request import FoldFacts, Request, check_same
+from autoseg.stages.training.team import Team
 from autoseg.workspace import locked, read_record, write_record
 
 log = logging.getLogger(__name__)
 
 CHECKPOINT_SECONDS = 90.0
 CURVES_SECONDS = 60.0
-HELD_FRACTION = 0.25
 UNREAD_LOSSES = 25
 
 Tell = Callable[[Progress], None]
@@ -68,6 +70,8 @@ def fit(
     facts: FoldFacts | None = None,
     weights_file: Path | None = None,
     regions: Regions | None = None,
+    ranks: int = 1,
+    tensorboard: bool = False,
     on_progress: Tell | None = None,
 ) -> Path:
     """Train one model and return the path of its weights; a run that was stopped goes on where it stopped.
@@ -86,8 +90,12 @@ def fit(
         device: As torch names it.
         cases_digest: Of the preprocessed cases; another one refuses to go on.
         facts: Patients and voxel counts of the cases, for the recipes that ask for them.
-        weights_file: `.safetensors` to start from, of a network of other channels, labels or patch perhaps.
+        weights_file: `.safetensors`, or nnU-Net's `.pth`, to start from; channels, labels and patch may be others.
         regions: Where a second stage works, as chosen from what its first stage says of these cases.
+        ranks: Processes that share each batch: on the CPU, or on as many cards from the first on. Each has the
+            planned batch, and the run has fewer steps, so that it sees as many samples. A resumed run may have
+            another number of them.
+        tensorboard: Whether each epoch is written for TensorBoard as well.
         on_progress: Called after every step; a KeyboardInterrupt that it raises stops the run with a checkpoint.
 
     Returns:
@@ -120,7 +128,12 @@ def fit(
         optional=tuple(index for index, channel in enumerate(plan.channels) if channel.optional),
         given=None if weights_file is None else pretrained.load(weights_file),
         class_weights=_class_weights(configuration, plan, facts),
+        ranks=ranks,
+        tensorboard=tensorboard,
     )
+    if tensorboard:
+        events.check()
+    team.check(ranks, ranks, device=device, folder=folder)
     with locked(folder), interruption.watched() as watch, _own_state_of_torch(device):
         if not _ended(folder, request):
             _run(_set_apart(_checked(request), folder, facts), folder, watch=watch, tell=on_progress or _silent)
@@ -142,10 +155,12 @@ class _Run:
     record: RunRecord
     folder: Path
     learner: Learner
+    team: Team | None = None
+    show: Callable[[history.Epoch], None] | None = None
 
     @property
     def identity(self) -> str:
-        return self.record.model_copy(update={"extensions": ()}).digest()
+        return resolve.identity(self.record)
 
     def end(self, now: Course) -> int:
         """Return after how many steps the run ends, as far as is known now."""
@@ -180,7 +195,7 @@ def _checked(request: Request) -> Request:
     channels = (request.configuration.architecture.input_channels - taken) // slices
     regions = request.configuration.regions is not None
     sampling.check_cases(request.cases, channels=channels, previous=previous, regions=regions)
-    return replace(request, cases=sampling.hold(request.cases, HELD_FRACTION * free_memory_bytes()))
+    return replace(request, cases=sampling.hold(request.cases, resolve.held_bytes(request.ranks)), stored=request.cases)
 
 
 def _set_apart(request: Request, folder: Path, facts: FoldFacts) -> Request:
@@ -202,12 +217,19 @@ def _run(request: Request, folder: Path, *, watch: interruption.Watch, tell: Tel
         record = _record(request, folder)
         given = pretrained.again(record.pretrained) if record.pretrained and request.given is None else request.given
         request = replace(request, class_weights=record.class_weights, given=given)
-        learner = learners.build(request, precision=record.precision, memory_format=record.memory_format)
-        run = _Run(request, record, folder, learner)
-        start = checkpoint.load(folder, learner, identity=run.identity) or Position()
-        history.rewind(folder, start.step)
-        watch.deferred = True
-        end = _train(run, course.begin(start), watch, tell)
+        with team.gathered(request, record, folder) as others:
+            learner = learners.build(
+                request,
+                precision=record.precision,
+                memory_format=record.memory_format,
+                ranks=others.here if others else None,
+            )
+            run = _Run(request, record, folder, learner, others)
+            start = checkpoint.load(folder, learner, identity=run.identity) or Position()
+            history.rewind(folder, start.step)
+            watch.deferred = True
+            with _shown(run, start) as run:
+                end = _train(run, course.begin(start), watch, tell)
         _finish(run, end)
         _stop_if_asked(watch)
     except torch.OutOfMemoryError:
@@ -218,6 +240,15 @@ def _run(request: Request, folder: Path, *, watch: interruption.Watch, tell: Tel
             "happens again, plan with a smaller --memory-gb.",
             code="out_of_memory",
         ) from None
+
+
+@contextlib.contextmanager
+def _shown(run: _Run, start: Position) -> Iterator[_Run]:
+    if not run.request.tensorboard:
+        yield run
+        return
+    with events.written(run.folder, step=start.step) as show:
+        yield replace(run, show=show)
 
 
 def _record(request: Request, folder: Path) -> RunRecord:
@@ -237,14 +268,14 @@ def _record(request: Request, folder: Path) -> RunRecord:
         if record.pretrained is not None:
             log.info("%s: %s", record.pretrained.file, record.pretrained.line)
         write_record(path, record)
-    torch.set_num_threads(record.threads)
+    torch.set_num_threads(team.threads_each(record, request))
     return record
 
 
 def _train(run: _Run, now: Course, watch: interruption.Watch, tell: Tell) -> Position:
     """Do the steps that are left and return where the run ended; everything it leaves but the model is written."""
     record, request = run.record, run.request
-    rules = resolve.sampling_rules(request, record.batch_size)
+    rules = replace(resolve.sampling_rules(request, record.batch_size), ranks=request.ranks)
     ahead = range(now.step, steering.phases(record)[-1].stop)
     saved = drawn = time.perf_counter()
     with contextlib.closing(feeding.batches(rules, request.cases, ahead, device=request.device)) as batches:
@@ -273,10 +304,13 @@ def _one_step(run: _Run, now: Course, number: int, *, batch: feeding.Batch, wait
     record = run.record
     phase, recipe = steering.phase_of(record, number), record.configuration.recipe
     rate = steering.rate(number, phase, recipe, now.scores)
-    loss = learners.advance(run.learner, batch, number=number, rate=rate, frozen=steering.frozen(number, record))
+    frozen = steering.frozen(number, record)
+    if run.team is not None:
+        run.team.announce(number, rate, frozen=frozen)
+    loss = learners.advance(run.learner, batch, number=number, rate=rate, frozen=frozen)
     # On a CPU reading costs nothing; elsewhere it waits until the device has caught up.
     group = 1 if loss.device.type == "cpu" else UNREAD_LOSSES
-    length = resolve.epoch_length(record.configuration, record.steps)
+    length = resolve.epoch_length(record.configuration, record.steps, record.batch_size)
     ends = now.step + 1 in {phase.stop, run.end(now)} or (now.step + 1) % length == 0
     course.note(now, loss, batch.cases, wait_seconds=wait_seconds)
     if ends or len(now.unread) >= group:
@@ -284,7 +318,10 @@ def _one_step(run: _Run, now: Course, number: int, *, batch: feeding.Batch, wait
     if ends:
         epoch = -(-now.step // length)
         line = course.close_epoch(now, epoch=epoch, rate=rate, batch_size=record.batch_size)
-        history.append(run.folder, line.model_copy(update=_measure(run, now, batch)))
+        line = line.model_copy(update=_measure(run, now, batch))
+        history.append(run.folder, line)
+        if run.show is not None:
+            run.show(line)
 
 
 def _measure(run: _Run, now: Course, batch: feeding.Batch) -> dict[str, Any]:
@@ -293,7 +330,7 @@ def _measure(run: _Run, now: Course, batch: feeding.Batch) -> dict[str, Any]:
     batches: Sequence[feeding.Batch] = (batch,)
     if request.monitored:
         rules = resolve.sampling_rules(request, run.record.batch_size)
-        length = resolve.epoch_length(run.record.configuration, run.record.steps)
+        length = resolve.epoch_length(run.record.configuration, run.record.steps, run.record.batch_size)
         batches = tuple(measuring.monitored(rules, request.monitored, epoch_length=length, device=request.device))
     now.dice = measuring.dice(run.learner, batches, labels)
     now.memory_gb = used_memory_gb(request.device)

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from autoseg.networks import transfer, weights
+from autoseg.networks import nnunet_weights, transfer, weights
 from autoseg.records.errors import UsageError, UserError
 from autoseg.records.labels import Labels
 from autoseg.records.plan import Configuration
@@ -18,6 +18,8 @@ from autoseg.records.results import ModelId, Pretrained, RunRecord, TrainedModel
 from autoseg.workspace import read_record
 
 log = logging.getLogger(__name__)
+
+FOREIGN = (".pth", ".pt")
 
 
 @dataclass(frozen=True)
@@ -27,17 +29,20 @@ class Given:
     Attributes:
         file: Where they lie.
         sha256: Of the file.
-        labels: What they were trained to segment; None where the file alone was given.
+        tensors: Name -> tensor, as our networks name them, or as nnU-Net does where `foreign`.
+        names: What they were trained to segment, in the order of the outputs; None where nobody knows.
+        foreign: Whether the file is a checkpoint of nnU-Net v2.
     """
 
     file: Path
     sha256: str
     tensors: dict[str, Tensor]
-    labels: Labels | None
+    names: tuple[str, ...] | None
+    foreign: bool = False
 
 
 def find(text: str, folder: Path, model: ModelId) -> Path:
-    """Return the `.safetensors` file that `--pretrained` means.
+    """Return the file that `--pretrained` means: `.safetensors`, or a checkpoint of nnU-Net v2 (`.pth`).
 
     Args:
         text: A file, the folder of a model, the folder above its folds (then the same fold is taken), or the latter
@@ -58,7 +63,8 @@ def find(text: str, folder: Path, model: ModelId) -> Path:
                 return _unspoilt(inside.resolve(), model) / "model.safetensors"
     raise UsageError(
         f"--pretrained {text}: there is no such file and no trained model of this name",
-        fix="Give a .safetensors file, a model's folder, or its name as `autoseg compare` shows it.",
+        fix="Give a .safetensors file, a checkpoint_final.pth of nnU-Net v2, a model's folder, or its name as "
+        "`autoseg compare` shows it.",
         code="no_pretrained",
     )
 
@@ -69,12 +75,18 @@ def load(file: Path) -> Given:
     Raises:
         DataError: The file is missing, damaged or not finite.
     """
+    if file.suffix in FOREIGN:
+        content = nnunet_weights.read(file)
+        return Given(file, _sha256(file), content["network_weights"], nnunet_weights.label_names(content), foreign=True)
     tensors, _ = weights.load(file)
-    with open(file, "rb") as stream:
-        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
     beside = file.parent / "run.json"
     labels = read_record(beside, RunRecord).labels if file.name == "model.safetensors" and beside.exists() else None
-    return Given(file, sha256, tensors, labels)
+    return Given(file, _sha256(file), tensors, None if labels is None else _names(labels))
+
+
+def _sha256(file: Path) -> str:
+    with open(file, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def again(record: Pretrained) -> Given:
@@ -99,10 +111,11 @@ def put(given: Given, network: nn.Module, configuration: Configuration, labels: 
 
     Heads are taken over where the same names stand in the same order; of a bare file nobody knows what they mean.
     """
-    same = given.labels is not None and _names(given.labels) == _names(labels)
-    found = transfer.load_what_fits(
-        network, given.tensors, configuration.architecture, keep_heads=same, file=given.file
-    )
+    architecture, tensors = configuration.architecture, given.tensors
+    if given.foreign:
+        tensors = nnunet_weights.rename(tensors, architecture, file=given.file)
+    same = given.names is not None and given.names == _names(labels)
+    found = transfer.load_what_fits(network, tensors, architecture, keep_heads=same, file=given.file)
     return Pretrained(
         file=str(given.file),
         sha256=given.sha256,
@@ -148,5 +161,5 @@ def _unspoilt(folder: Path, model: ModelId) -> Path:
     return folder
 
 
-def _names(labels: Labels) -> list[str]:
-    return [name for name, _ in labels.targets]
+def _names(labels: Labels) -> tuple[str, ...]:
+    return tuple(name for name, _ in labels.targets)

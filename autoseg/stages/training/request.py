@@ -46,6 +46,9 @@ class Request:
         optional: Image channels that a case may lack.
         monitored: Cases set apart to measure on; not among `cases`.
         class_weights: Of the loss; empty where all count the same.
+        ranks: Processes that share each batch, on a card each or on one CPU.
+        tensorboard: Whether each epoch is written for TensorBoard as well.
+        stored: `cases` as they lie on the disk; what further ranks are given.
     """
 
     plan_digest: str
@@ -63,6 +66,9 @@ class Request:
     given: Given | None = None
     optional: tuple[int, ...] = ()
     monitored: Sequence[PreprocessedCase] = ()
+    ranks: int = 1
+    stored: Sequence[PreprocessedCase] = ()
+    tensorboard: bool = False
 
 
 def stable_seed(*parts: object) -> int:

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -18,7 +19,9 @@ from autoseg.records.plan import Configuration
 from autoseg.records.results import Pretrained, RunRecord
 from autoseg.stages.training import feeding, learner, sampling
 from autoseg.stages.training.centring import Centres
+from autoseg.stages.training.free_memory import free_memory_bytes
 from autoseg.stages.training.request import Request
+from autoseg.workspace import read_record
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +30,7 @@ Format = Literal["contiguous", "channels_last"]
 FORMATS: tuple[Format, ...] = ("contiguous", "channels_last")
 MIN_STEPS = 20
 LOG_LINES = 20
+HELD_FRACTION = 0.25
 TOO_SLOW = 2.0
 USABLE_BUDGET_FRACTION = 0.97
 CLOSING_SECONDS = 2.0
@@ -59,13 +63,17 @@ def resolve(request: Request) -> RunRecord:
         UserError: A case cannot be read.
     """
     trial, batch_size = _fitting(request)
+    batch_size *= request.ranks
+    # Ranks of one processor share what the trial had for itself.
+    pace = trial.step_seconds * (request.ranks if request.device == "cpu" else 1)
     steps = count_steps(
         request.configuration,
-        step_seconds=trial.step_seconds * (MONITOR_FACTOR if request.monitored else 1.0),
+        ranks=request.ranks,
+        step_seconds=pace * (MONITOR_FACTOR if request.monitored else 1.0),
         budget_seconds=request.budget_seconds,
         spent_seconds=time.perf_counter() - request.began,
     )
-    planned = request.configuration.batch_size
+    planned = request.configuration.batch_size * request.ranks
     reason = "" if batch_size == planned else f"{planned} samples did not fit the memory of {request.device}"
     return RunRecord(
         model=request.model,
@@ -92,22 +100,47 @@ def resolve(request: Request) -> RunRecord:
 
 
 def count_steps(
-    configuration: Configuration, *, step_seconds: float, budget_seconds: float | None, spent_seconds: float
+    configuration: Configuration,
+    *,
+    step_seconds: float,
+    budget_seconds: float | None,
+    spent_seconds: float,
+    ranks: int = 1,
 ) -> int:
     """Return how many steps a run has: the recipe's without a budget, else what fits in it, at least 20.
 
+    The recipe's steps are of the planned batch. Where several ranks make a larger one, fewer steps see as many samples.
     3 % of the budget and two seconds are kept back for checkpoints, curves and the final file.
     """
     recipe = configuration.recipe
     if budget_seconds is None:
-        return recipe.epochs * recipe.steps_per_epoch
+        return math.ceil(recipe.epochs * recipe.steps_per_epoch / ranks)
     left = USABLE_BUDGET_FRACTION * budget_seconds - CLOSING_SECONDS - spent_seconds
     return max(MIN_STEPS, int(left / step_seconds))
 
 
-def epoch_length(configuration: Configuration, steps: int) -> int:
-    """Return the steps between two lines of the history: the recipe's, less in a run that would see few lines."""
-    return max(1, min(configuration.recipe.steps_per_epoch, math.ceil(steps / LOG_LINES)))
+def epoch_length(configuration: Configuration, steps: int, batch_size: int) -> int:
+    """Return the steps between two lines of the history: as many samples as the recipe's epoch has.
+
+    Less in a run that would see few lines.
+    """
+    larger = max(1, batch_size // configuration.batch_size)
+    return max(1, min(math.ceil(configuration.recipe.steps_per_epoch / larger), math.ceil(steps / LOG_LINES)))
+
+
+def identity(record: RunRecord) -> str:
+    """Return what tells the runs of one folder apart; an extension is the same run."""
+    return record.model_copy(update={"extensions": ()}).digest()
+
+
+def read(folder: Path) -> RunRecord:
+    """Return what was resolved when the run in a folder began."""
+    return read_record(folder / "run.json", RunRecord)
+
+
+def held_bytes(ranks: int) -> float:
+    """Return how much memory the cases of one of the ranks of this machine may take."""
+    return HELD_FRACTION * free_memory_bytes() / ranks
 
 
 def sampling_rules(request: Request, batch_size: int) -> sampling.Rules:

@@ -40,6 +40,7 @@ class Rules:
         context_slices: Slices on each side that are read as further channels (2.5D).
         sides: What becomes of twins left and right of one another.
         centres: Shares of what windows are centred on where a network works on regions; None: anywhere.
+        rank, ranks: Which of so many processes reads: every `ranks`-th sample of the batch, from the `rank`-th on.
     """
 
     seed: int
@@ -55,6 +56,8 @@ class Rules:
     context_slices: int = 0
     sides: Sides | None = None
     centres: Centres | None = None
+    rank: int = 0
+    ranks: int = 1
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,7 @@ def read(rules: Rules, cases: Sequence[PreprocessedCase], step: int) -> Windows:
     """
     from autoseg.networks import augmentation
 
-    samples = choose(rules, cases, step)
+    samples = choose(rules, cases, step)[rules.rank :: rules.ranks]
     draws = tuple(sample.draw for sample in samples)
     source = augmentation.source_shape(draws, rules.patch_shape)
     first = cases[0]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from autoseg.networks.augmentation import Draw, apply, draw, identity, source_shape
-from autoseg.networks.augmentation.spatial import _majority
+from autoseg.networks.augmentation.places import find_places, majority, trilinear
 from autoseg.records.plan import Augmentation
 
 STILL = identity(1)
@@ -124,15 +124,16 @@ def test_the_window_covers_what_is_looked_at(seed: int, patch: tuple[int, int, i
     assert (np.abs(got).max(1) <= reach + 1e-4).all()
 
 
-def test_labels_are_the_argmax_of_linear_one_hot_maps() -> None:
+@pytest.mark.parametrize("classes", [5, 40], ids=["fewer classes than corners", "more"])
+def test_labels_are_the_argmax_of_linear_one_hot_maps(classes: int) -> None:
     generator = torch.Generator().manual_seed(0)
-    labels = torch.randint(0, 5, (2, 1, 6, 7, 8), generator=generator, dtype=torch.uint8)
+    labels = torch.randint(0, classes, (2, 1, 6, 7, 8), generator=generator, dtype=torch.uint8)
     offsets = torch.rand(2, 3, 200, generator=generator) * torch.tensor([5.0, 6.0, 7.0])[:, None]
     offsets = offsets - torch.tensor([2.5, 3.0, 3.5])[:, None]
     grid = (offsets / torch.tensor([2.5, 3.0, 3.5])[:, None]).flip(1).movedim(1, 2)[:, None, None]
-    onehot = functional.one_hot(labels[:, 0].long(), 5).movedim(-1, 1).float()
+    onehot = functional.one_hot(labels[:, 0].long(), classes).movedim(-1, 1).float()
     expected = functional.grid_sample(onehot, grid, align_corners=True)[:, :, 0, 0].argmax(1)
-    assert torch.equal(_majority(labels, offsets)[:, 0].long(), expected)
+    assert torch.equal(majority(labels, find_places(labels.shape[2:], offsets))[:, 0].long(), expected)
 
 
 def test_samples_of_a_batch_do_not_touch_each_other() -> None:
@@ -151,8 +152,20 @@ def test_samples_of_a_batch_do_not_touch_each_other() -> None:
     assert together[1].dtype == torch.int16
 
 
+def test_values_between_voxels_are_those_of_torch() -> None:
+    generator = torch.Generator().manual_seed(1)
+    values = torch.randn(2, 3, 6, 1, 8, generator=generator)
+    half = torch.tensor([2.5, 0.0, 3.5])[:, None]
+    # Some places lie on the last voxel and some outside, where the edge goes on.
+    offsets = torch.cat([(torch.rand(2, 3, 200, generator=generator) * 2.2 - 1.1) * half, half.expand(2, 3, 1)], dim=2)
+    grid = (offsets / half.clamp(min=0.5)).flip(1).movedim(1, 2)[:, None, None]
+    expected = functional.grid_sample(values, grid, padding_mode="border", align_corners=True)[:, :, 0, 0]
+    torch.testing.assert_close(trilinear(values, find_places(values.shape[2:], offsets)), expected)
+
+
 def test_between_two_labels_of_equal_weight_the_smaller_wins() -> None:
-    labels = torch.tensor([3, 1, 3, 2], dtype=torch.uint8).view(1, 1, 1, 4)
+    labels = torch.tensor([3, 1, 3, 2], dtype=torch.uint8).view(1, 1, 1, 1, 4)
     # Half-way between each pair of neighbours along x.
-    offsets = torch.tensor([[[0.0, 0.0, 0.0], [-1.0, 0.0, 1.0]]])
-    assert _majority(labels, offsets).flatten().tolist() == [1, 1, 2]
+    offsets = torch.tensor([[[0.0, 0.0, 0.0], [0.0, 0.0, 0.0], [-1.0, 0.0, 1.0]]])
+    places = find_places(labels.shape[2:], offsets)
+    assert majority(labels, places).flatten().tolist() == [1, 1, 2]

@@ -1,4 +1,5 @@
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -70,6 +71,27 @@ def test_leaving_early_ends_the_thread():
     next(batches)
     batches.close()
     assert not [item for item in threading.enumerate() if item.name.startswith("autoseg-feeding")]
+
+
+def test_batches_are_made_by_one_thread_and_the_network_keeps_its_own(monkeypatch):
+    there = []
+    read = sampling.read
+
+    def noting(*arguments):
+        there.append(torch.get_num_threads())
+        return read(*arguments)
+
+    monkeypatch.setattr(sampling, "read", noting)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        for _ in feeding.batches(RULES, make_cases(), range(2), device="cpu"):
+            assert torch.get_num_threads() == 3
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(torch.get_num_threads).result() == 3
+    finally:
+        torch.set_num_threads(before)
+    assert there == [1, 1]
 
 
 SWAP = Sides(handling="swap", axis=2, pairs=((1, 2),))

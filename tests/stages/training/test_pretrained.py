@@ -1,9 +1,11 @@
 import shutil
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
-from autoseg.records.errors import UsageError, UserError
+from autoseg.networks import catalog, nnunet_weights
+from autoseg.records.errors import DataError, UsageError, UserError
 from autoseg.records.results import RunRecord
 from autoseg.stages.training import fit, learner, pretrained
 from autoseg.workspace import read_record
@@ -29,6 +31,58 @@ def test_a_run_starts_from_the_weights_and_says_so(tmp_path, source):
     assert record.line == f"{record.loaded} of {record.loaded} tensors loaded"
     ours, theirs = load_file(path), load_file(source / "model.safetensors")
     assert all((ours[name] == theirs[name]).all() for name in ours)
+
+
+def published(file, *, labels=("front", "back"), **tensors):
+    """A checkpoint as nnU-Net v2 saves it, of our network's shapes, with every encoder tensor under two names."""
+    torch.manual_seed(7)
+    own = catalog.build(make_configuration().architecture).state_dict()
+    names = dict(nnunet_weights._pairs(own, residual=False))
+    found = {theirs: torch.randn_like(own[ours]) for ours, theirs in names.items()} | tensors
+    twice = {f"decoder.{name}": tensor for name, tensor in found.items() if name.startswith("encoder.")}
+    values = {"background": 0} | {name: value for value, name in enumerate(labels, start=1)}
+    content = {"network_weights": found | twice, "init_args": {"dataset_json": {"labels": values}}}
+    torch.save(content, file)
+    return {ours: found[theirs] for ours, theirs in names.items()}
+
+
+def test_weights_of_nnunet_find_their_places(tmp_path):
+    found = published(tmp_path / "checkpoint_final.pth", **{"encoder.stages.9.0.convs.0.conv.weight": torch.ones(2)})
+    path = fit(
+        make_plan(),
+        MODEL,
+        tmp_path / "run",
+        make_cases(),
+        settings=STILL,
+        weights_file=tmp_path / "checkpoint_final.pth",
+    )
+    record = read_record(tmp_path / "run" / "run.json", RunRecord).pretrained
+    assert (record.adapted, record.new) == ((), ())
+    assert record.unused == ("encoder.stages.9.0.convs.0.conv.weight",)
+    ours = load_file(path)
+    assert set(ours) == set(found)
+    assert all(torch.equal(ours[name], found[name]) for name in ours)
+
+
+def test_heads_of_nnunet_for_other_labels_are_not_taken(tmp_path):
+    published(tmp_path / "w.pth", labels=("back", "front"))
+    fit(make_plan(), MODEL, tmp_path / "run", make_cases(), settings=STILL, weights_file=tmp_path / "w.pth")
+    assert read_record(tmp_path / "run" / "run.json", RunRecord).pretrained.new == ("heads.0.weight", "heads.0.bias")
+
+
+def test_weights_of_nnunet_for_another_kind_of_network(tmp_path):
+    published(tmp_path / "w.pth")
+    architecture = make_configuration().architecture.model_copy(update={"kind": "segresnet"})
+    configuration = make_configuration().model_copy(update={"architecture": architecture})
+    given = pretrained.load(tmp_path / "w.pth")
+    with pytest.raises(DataError, match="weights of nnU-Net fit its U-Nets, and this network is a segresnet"):
+        pretrained.put(given, torch.nn.Identity(), configuration, make_plan().labels)
+
+
+def test_a_checkpoint_that_could_act_is_not_opened(tmp_path):
+    torch.save({"network_weights": {}, "x": shutil.copy}, tmp_path / "w.pth")
+    with pytest.raises(DataError, match="holds more than tensors and numbers"):
+        pretrained.load(tmp_path / "w.pth")
 
 
 def test_other_labels_get_new_heads(tmp_path, source):

@@ -29,7 +29,7 @@ def test_without_a_budget_the_recipe_says_how_long():
 
 @pytest.mark.parametrize(("steps", "length"), [(12, 1), (100, 5), (101, 6), (250_000, 250)])
 def test_a_short_run_has_about_twenty_log_lines(steps, length):
-    assert resolve.epoch_length(make_configuration(recipe=Recipe()), steps) == length
+    assert resolve.epoch_length(make_configuration(recipe=Recipe()), steps, 2) == length
 
 
 def test_a_precision_that_the_recipe_names_is_obeyed():
@@ -90,5 +90,5 @@ def test_a_budget_holds_with_measuring_and_closing(tmp_path):
     assert record.budget_seconds == 4.0
     # Measuring and closing take their part of the budget: the steps alone do not fill it.
     assert record.steps * record.step_seconds < 4.0
-    length = resolve.epoch_length(record.configuration, record.steps)
+    length = resolve.epoch_length(record.configuration, record.steps, record.batch_size)
     assert len(history.read(tmp_path)) == math.ceil(record.steps / length)
