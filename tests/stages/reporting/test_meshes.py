@@ -12,7 +12,7 @@ import pytest
 from autoseg.records.geometry import Grid
 from autoseg.records.labels import Labels, Structure
 from autoseg.records.volumes import LabelMap
-from autoseg.stages.reporting import meshes, page
+from autoseg.stages.reporting import meshes, templates
 from tests.stages.reporting.test_failures import CHROMIUM
 
 GRID = Grid(shape=(40, 60, 60), spacing_mm=(2.0, 1.0, 1.0))
@@ -40,7 +40,7 @@ def test_the_view_draws_the_structure(tmp_path: Path) -> None:
     both = LabelMap(ball().astype(np.uint8), GRID)
     scene = meshes.scene(both, both, labels)
     assert scene is not None
-    view = page._template().environment.get_template("viewer.html.j2").render(scenes=[{"title": "worst", **scene}])
+    view = templates.environment().get_template("viewer.html.j2").render(scenes=[{"title": "worst", **scene}])
     count = (
         "const g = document.querySelector('canvas').getContext('webgl'), w = g.drawingBufferWidth,"
         "h = g.drawingBufferHeight, seen = new Uint8Array(4 * w * h); g.readPixels(0, 0, w, h, g.RGBA,"
