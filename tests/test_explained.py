@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from autoseg.images import files
@@ -28,7 +27,7 @@ def test_a_map_lies_in_the_scans_geometry_and_is_the_same_again(knot: Workspace)
     assert said.strip().endswith("explained.html")
     assert {file.suffix for file in folder.iterdir()} == {".html", ".png", ".gz"}
     field, grid = files.read_volume(folder / "gradient_core.nii.gz")
-    scan = Path(knot.dataset().case(case).images["CT"].files()[0])
+    scan = Path(knot.dataset().case(case).files()[0])
     assert grid.difference(files.read_header(scan).grid) is None
     assert field.min() >= 0
     assert field.max() in (0.0, 1.0)
@@ -60,7 +59,7 @@ def test_the_page_about_one_case_shows_its_figures(knot: Workspace) -> None:
         assert f"<h2>{heading}</h2>" in page
     assert page.count("data:image/png;base64,") >= 2
     assert 'id="three-canvas"' in page
-    assert np.char.count(page, "<td>core</td>") >= 1
+    assert "<td>core</td>" in page
 
 
 def test_a_case_without_a_held_out_prediction_is_named_with_those_that_have_one(knot: Workspace) -> None:

@@ -67,7 +67,7 @@ def test_one_layer_that_looks_at_one_token_is_rolled_back_to_it(monkeypatch: pyt
     monkeypatch.setattr(Attention, "shares", to_the_last)
     monkeypatch.setattr(Target, "drawn", lambda self, logits: first_part(logits, half))
     (field,), _ = explaining.rollout(made, patch, [ALL], torch.ones(patch.shape[2:]))
-    # Two layers: a quarter stays in the first token, three quarters go to the last; interpolation spreads them evenly.
+    # Three layers: an eighth stays where it was, seven eighths go to the last token.
     z, y, x = half
     assert field[z:, y:, x:].sum() > 2 * field[:z, :y, :x].sum() > 0
 

@@ -37,7 +37,10 @@ def volumes(found: Exploration, names: Sequence[str]) -> str:
     axes = figure.subplots()
     axes.set_xscale("log")
     _dots(axes, [np.array(rows[name]) for name in order], order)
+    for ticks in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+        ticks(lambda value, place: f"{value:g}")
     figures.plain(axes, "volume in ml where present, a dot a case")
+    axes.tick_params(which="minor", labelsize=6, labelrotation=30, colors=figures.INK, length=0)
     return figures.inline(figure)
 
 

@@ -150,13 +150,13 @@ def _attributes(dataset: Dataset) -> list[tuple[str, str]]:
 
 
 def _pictures(dataset: Dataset, found: Exploration, kept: Path, most: int) -> list[Picture]:
-    """Return the most usual case and the oddest ones; without a comparison the first, middle and last case."""
+    """Return the most usual case and the oddest ones; without a comparison the first cases."""
     order = oddness.ranked(found)
     odd = [item.case for item in order if item.deviations > oddness.LIMIT]
     usual = [item.case for item in reversed(order)] or [case.id for case in found.cases]
     spare = usual[len(usual) // 2 :: -1] if order else usual[1:]
-    shown = {id: "usual" for id in usual[:1]}
-    shown |= {id: "odd" for id in odd[: most - 1]}
+    shown = dict.fromkeys(usual[: min(1, most)], "usual" if order else "")
+    shown |= dict.fromkeys(odd[: max(0, most - 1)], "odd")
     for id in spare:
         if len(shown) >= min(most, len(found.cases)):
             break

@@ -47,9 +47,7 @@ def write(work: Workspace, plan: Plan, exploration: Exploration) -> Path:
         reliability=curves.reliability(fit) if fit is not None and fit.bins_before else "",
         models=origins.model_rows(work, plan),
         compared=gathering.candidates(work, plan),
-        data=data_section.describe(
-            work.dataset(), exploration, gathering.problems(work), kept=work.registrations, overlays=0
-        ),
+        data=_data(work, exploration, overlays=0),
         curves=curves.training(origins.histories(work, plan)),
         dice=_boxes(table, rows, "dice", "mean", title="Dice"),
         distance=_boxes(table, rows, "hd95_mm", "median", title="HD95 in mm"),
