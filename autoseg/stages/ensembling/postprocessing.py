@@ -185,7 +185,7 @@ def _figures(
     reader: _Cases, case: Judged, truth: LabelMap, array: np.ndarray, *, targets: frozenset[str] | None = None
 ) -> np.ndarray:
     names = FIGURES["mean_rank"] if reader.metric == "mean_rank" else FIGURES[reader.metric][-1:]
-    digest = hashlib.sha256(np.ascontiguousarray(array)).digest()
+    digest = hashlib.sha256(array.tobytes()).digest()
     rows = [
         _row(reader, name, case, truth, LabelMap(array, truth.grid), digest=digest, targets=targets) for name in names
     ]
