@@ -92,15 +92,15 @@ def overlay(image: np.ndarray, truth: LabelMap, prediction: LabelMap, *, focus: 
 
 
 def heat(image: np.ndarray, field: np.ndarray, prediction: LabelMap) -> str:
-    """Return three planes through the middle of what is looked at: image, map as warm colours, prediction as lines.
+    """Return the three planes with most of what is looked at: image, map as warm colours, prediction as lines.
 
     Args:
         image: One channel, (Z, Y, X), axes along the patient's.
         field: 0 to 1 on the same grid; it is seen through where it is low.
         prediction: On the same grid.
     """
-    drawn = prediction.array > 0
-    centre = _centre(drawn if drawn.any() else field > 0.5)
+    hot = field > 0.5
+    centre = _centre(hot if hot.any() else prediction.array > 0)
     low, high = np.percentile(image, (0.5, 99.5))
     planes = [axis for axis in range(3) if min(size for other, size in enumerate(image.shape) if other != axis) > 1]
     figure = blank(3.1 * len(planes), 3.2)

@@ -92,3 +92,14 @@ def test_outlines_draw_a_row_before_and_a_row_after() -> None:
     assert (same[:half] == other[:half]).all()
     assert (same[half:] != other[half:]).any()
     assert opened(figures.outlines(fixed, [fixed * 0], (2.0, 1.0, 1.0), titles=("before",))).size
+
+
+def test_a_map_is_warm_where_it_is_high_and_seen_through_where_it_is_low() -> None:
+    grid = Grid(shape=(12, 20, 20), spacing_mm=(2, 1, 1))
+    field = np.zeros(grid.shape, np.float32)
+    nothing = LabelMap(np.zeros(grid.shape, np.uint8), grid)
+    cold = opened(figures.heat(field, field, nothing)).astype(int)
+    field[5:8, 4:9, 4:9] = 1
+    warm = opened(figures.heat(np.zeros_like(field), field, nothing)).astype(int)
+    coloured = [(picture.max(-1) - picture.min(-1) > 60).sum() for picture in (cold, warm)]
+    assert coloured[0] == 0 < coloured[1]
