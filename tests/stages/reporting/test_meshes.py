@@ -44,8 +44,9 @@ def test_the_view_draws_the_structure(tmp_path: Path) -> None:
     count = (
         "const g = document.querySelector('canvas').getContext('webgl'), w = g.drawingBufferWidth,"
         "h = g.drawingBufferHeight, seen = new Uint8Array(4 * w * h); g.readPixels(0, 0, w, h, g.RGBA,"
-        "g.UNSIGNED_BYTE, seen); let n = 0, low = h, high = 0; for (let i = 0; i < seen.length; i += 4) if (seen[i] < 200)"
-        "{ n++; const row = Math.floor(i / 4 / w); low = Math.min(low, row); high = Math.max(high, row); }"
+        "g.UNSIGNED_BYTE, seen); let n = 0, low = h, high = 0;"
+        "for (let i = 0; i < seen.length; i += 4) if (seen[i] < 200) { n++;"
+        "const row = Math.floor(i / 4 / w); low = Math.min(low, row); high = Math.max(high, row); }"
         "document.title = n + ' pixels on ' + Math.round(100 * (high - low) / h) + ' % of the height';"
     )
     file = tmp_path / "page.html"
