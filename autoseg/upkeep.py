@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from autoseg import __version__
 from autoseg.records.dataset import Dataset
 from autoseg.records.errors import DataError
+from autoseg.records.exploration import Exploration
 from autoseg.records.fingerprint import Fingerprint
 from autoseg.records.plan import Plan
 from autoseg.records.requests import PlanRequest
 from autoseg.records.results import ModelId, RunRecord
-from autoseg.stages import fingerprinting, planning, preprocessing
+from autoseg.stages import exploring, fingerprinting, planning, preprocessing
 from autoseg.workspace import Workspace, locked, read_record, write_record
 
 log = logging.getLogger("autoseg")
@@ -33,6 +35,24 @@ def fingerprint(work: Workspace, dataset: Dataset, workers: int | None, *, write
     if write:
         write_record(work.fingerprint_file, measured)
     return measured
+
+
+def exploration(
+    work: Workspace, workers: int | None = None, *, tell: Callable[[int, int], None] = lambda done, count: None
+) -> Exploration:
+    """Return what the cases look like, looked at again where the data set or a file of it has changed."""
+    dataset = work.dataset()
+    if work.exploration_file.exists() and not changed_since(dataset, work.exploration_file):
+        try:
+            known = read_record(work.exploration_file, Exploration)
+        except DataError as error:
+            log.warning("%s Looking again.", error)
+        else:
+            if known.dataset_digest == dataset.digest():
+                return known
+    found = exploring.explore(dataset, workers=workers, kept=work.registrations, tell=tell)
+    write_record(work.exploration_file, found)
+    return found
 
 
 def plan_inputs(measured: Fingerprint, request: PlanRequest) -> str:

@@ -211,6 +211,7 @@ def candidates(found: CandidateTable, *, json: bool) -> None:
     rows = [
         (
             item.name,
+            item.preset or "-",
             _bounded(item.dice, item.intervals.get("dice"), ".4f"),
             f"{item.hd95_mm:.2f}",
             f"{item.surface_dice:.3f}",
@@ -226,7 +227,7 @@ def candidates(found: CandidateTable, *, json: bool) -> None:
     cost = ("parameters M", "memory GB", "hours")
     folds = f"{'fold' if len(found.folds) == 1 else 'folds'} {', '.join(found.folds)}"
     title = f"{folds}: {found.cases} held-out cases of {found.patients} patients"
-    console.table(title, ("model", *scored, *cost), rows)
+    console.table(title, ("model", "preset", *scored, *cost), rows)
     _against_best(found)
     _structures(found)
     _rankings(found)

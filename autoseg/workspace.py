@@ -30,6 +30,10 @@ The tree below the workspace's root (`--root`, else `$AUTOSEG_ROOT`, else `./aut
       ensemble/<plan>/evaluation.json scores.csv    Evaluation of the choice, pooled out of fold
       ensemble/<plan>/predictions/<case>.nii.gz the choice's out-of-fold label maps
       report/<plan>/report.html                 opens anywhere, offline
+      report/<plan>/cases/<case>.html           one held-out case in full
+      report/<plan>/explained/<case>/           maps of what a model looks at: explained.html, *.png, *.nii.gz
+      explore/exploration.json                  Exploration: every training case that could be read
+      explore/explore.html                      the data alone
 """
 
 from __future__ import annotations
@@ -137,6 +141,24 @@ class Workspace:
     def report_file(self, plan: str) -> Path:
         """Where a plan's report lies."""
         return self.folder / "report" / plan / "report.html"
+
+    def case_report_file(self, plan: str, case: str) -> Path:
+        """Where the page about one case lies."""
+        return self.report_file(plan).parent / "cases" / f"{check_name(case, what='case id')}.html"
+
+    def explained(self, plan: str, case: str) -> Path:
+        """The folder of what a model looks at in one case."""
+        return self.report_file(plan).parent / "explained" / check_name(case, what="case id")
+
+    @property
+    def exploration_file(self) -> Path:
+        """Where the Exploration lies."""
+        return self.folder / "explore" / "exploration.json"
+
+    @property
+    def explore_file(self) -> Path:
+        """Where the page about the data alone lies."""
+        return self.folder / "explore" / "explore.html"
 
     def dataset(self) -> Dataset:
         """Return the imported data set.

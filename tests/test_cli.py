@@ -30,7 +30,9 @@ COMMANDS = (
     "evaluate",
     "compare",
     "froc",
+    "explore",
     "report",
+    "explain-case",
     "run",
     "status",
     "explain",
@@ -135,6 +137,7 @@ class TestWholeWay:
         assert {"what", "value", "because"} == set(done("explain", *at).json()[0])
         assert "workspace" in done("doctor", "--root", tmp_path / "new", "--json").json()
         assert done("report", *at, "--dry-run").json()["report"].endswith("report.html")
+        assert done("explore", *at, "--dry-run").json()["explore"].endswith("explore.html")
 
     def test_a_dry_run_writes_nothing(self, whole_way: WholeWay, tmp_path: Path) -> None:
         at = ("-d", "Knot", "--root", whole_way.root, "--dry-run")
@@ -146,6 +149,9 @@ class TestWholeWay:
             ("ensemble",),
             ("predict", "-i", whole_way.raw / "imagesTr", "-o", tmp_path / "out"),
             ("report",),
+            ("report", "--case", "MR_1"),
+            ("explore",),
+            ("explain-case", "--case", "MR_1"),
             ("run", "--preset", "smoke"),
         ):
             done(*words, *at)
@@ -184,6 +190,7 @@ class TestWholeWay:
         outcome = done("compare", *at)
         assert "folds 0, 1: 4 held-out cases of 4 patients" in outcome.out
         assert "default/smoke_2d/base_s0" in outcome.out
+        assert "preset" in outcome.out
         assert "best" in outcome.out
         table = done("compare", *at, "--plan", "default", "--json").json()
         assert {row["name"] for row in table["rows"]} == {"default/smoke_2d/base_s0", "default/smoke_3d/base_s0"}

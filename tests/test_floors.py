@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parents[1] / "autoseg"
 STAGES = (
     "importing",
     "checking",
+    "exploring",
     "fingerprinting",
     "planning",
     "preprocessing",

@@ -1,32 +1,89 @@
-"""Commands that show what there is: report, status, doctor, demo."""
+"""Commands that show what there is: explore, report, explain-case, status, doctor, demo."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from autoseg import console, views
-from autoseg.commands.options import DryRun, Json, Name, PlanName, Root, workspace
+from autoseg.commands.options import Device, DryRun, Json, Name, PlanName, Root, Workers, workspace
 
 app = typer.Typer()
 
 
 @app.command()
-def report(
-    dataset: Name, plan: PlanName = "default", root: Root = None, dry_run: DryRun = False, json: Json = False
+def explore(
+    dataset: Name, root: Root = None, workers: Workers = None, dry_run: DryRun = False, json: Json = False
 ) -> None:
-    """Write the report: one HTML file that opens anywhere."""
+    """Show the data alone, before any training: one HTML file with shapes, intensities, class sizes, odd cases."""
     work = workspace(dataset, root)
     if dry_run:
-        file = work.report_file(plan)
+        work.dataset()
+        file = work.explore_file
     else:
         from autoseg.pipeline import running
 
         with console.progress(silent=json) as tell:
-            file = running.report(work, plan, tell=tell)
+            file = running.explore(work, workers=workers, tell=tell)
+    console.as_json({"explore": str(file)}) if json else console.line(f"{'would write ' if dry_run else ''}{file}")
+
+
+@app.command()
+def report(
+    dataset: Name,
+    plan: PlanName = "default",
+    case: Annotated[str | None, typer.Option("--case", help="Only this held-out case, in full.")] = None,
+    root: Root = None,
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> None:
+    """Write the report: one HTML file that opens anywhere."""
+    work = workspace(dataset, root)
+    if dry_run:
+        file = work.case_report_file(plan, case) if case else work.report_file(plan)
+    else:
+        from autoseg.pipeline import running
+
+        with console.progress(silent=json) as tell:
+            file = running.case_report(work, plan, case) if case else running.report(work, plan, tell=tell)
     console.as_json({"report": str(file)}) if json else console.line(f"{'would write ' if dry_run else ''}{file}")
+
+
+@app.command("explain-case")
+def explain_case(
+    dataset: Name,
+    case: Annotated[str, typer.Option("--case", help="A held-out case.")],
+    model: Annotated[
+        str | None, typer.Option(help="This candidate. [default: the ensemble's heaviest member, or the only one]")
+    ] = None,
+    structure: Annotated[
+        list[str] | None, typer.Option(help="A map of this structure (repeatable). [default: one of all together]")
+    ] = None,
+    method: Annotated[
+        Literal["attention", "gradient"] | None,
+        typer.Option(help="[default: attention where every token sees every other, else gradient]"),
+    ] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder. [default: beside the report]")] = None,
+    plan: PlanName = "default",
+    device: Device = None,
+    root: Root = None,
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> None:
+    """Show what a trained network looks at in a case that it never saw: maps as NIfTI, PNG and one HTML file."""
+    work = workspace(dataset, root)
+    if dry_run:
+        file = (output or work.explained(plan, case)) / "explained.html"
+    else:
+        from autoseg.pipeline import explaining
+        from autoseg.records.requests import ExplainRequest
+
+        request = ExplainRequest(plan, case, model, tuple(structure or ()), method, output, device)
+        with console.progress(silent=json) as tell:
+            file = explaining.explain_case(work, request, tell=tell)
+    console.as_json({"explained": str(file)}) if json else console.line(f"{'would write ' if dry_run else ''}{file}")
 
 
 @app.command()

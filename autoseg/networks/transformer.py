@@ -115,13 +115,24 @@ class Attention(nn.Module):
             (B, N, C).
         """
         batch, count, channels = x.shape
+        query, key, value = self._heads(x, angles)
+        bias = None if bias is None else bias.to(query.dtype)
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+        return self.out(self.norm(mixed.transpose(1, 2).reshape(batch, count, channels)))  # type: ignore[no-any-return]
+
+    def shares(self, x: Tensor, *, angles: Tensor | None = None) -> Tensor:
+        """Return how much every token takes of every other: (B, H, N, N), each row adding up to 1, without a bias."""
+        query, key, _ = self._heads(x, angles)
+        return (query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5).softmax(-1)
+
+    def _heads(self, x: Tensor, angles: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        # -> query, key and value, each (B, H, N, D)
+        batch, count, channels = x.shape
         packed = self.qkv(x).reshape(batch, count, 3, self.heads, channels // self.heads)
         query, key, value = packed.permute(2, 0, 3, 1, 4).unbind(0)
         if angles is not None:
             query, key = rotate(query, angles), rotate(key, angles)
-        bias = None if bias is None else bias.to(query.dtype)
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-        return self.out(self.norm(mixed.transpose(1, 2).reshape(batch, count, channels)))  # type: ignore[no-any-return]
+        return query, key, value
 
 
 class Mlp(nn.Module):

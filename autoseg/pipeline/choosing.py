@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +68,7 @@ class _Maker:
     there: OutOfFold
     question: ensembling.Question
     budget: ensembling.Budget
+    known: ensembling.FigureRows = field(default_factory=dict)
 
     @classmethod
     def prepare(cls, there: OutOfFold, request: SelectRequest) -> _Maker:
@@ -93,6 +94,7 @@ class _Maker:
             self.there.plan.labels,
             predictions=lambda case: self.there.merged(choice, case),
             truth=self.there.truth,
+            known=self.known,
         )
 
     def score(self, case: Case, prediction: LabelMap) -> CaseScore:

@@ -7,8 +7,9 @@ from pathlib import Path
 from autoseg import upkeep
 from autoseg.pipeline import Tell, quiet
 from autoseg.pipeline.choosing import ensemble
-from autoseg.pipeline.preparing import checked, current_plan, lineup, preprocess
+from autoseg.pipeline.preparing import check, checked, current_plan, lineup, preprocess
 from autoseg.pipeline.training import train_models
+from autoseg.records.exploration import Exploration
 from autoseg.records.requests import PlanRequest, SelectRequest, TrainRequest
 from autoseg.records.results import EnsembleChoice
 from autoseg.stages import reporting
@@ -54,5 +55,27 @@ def steps_left(work: Workspace, request: PlanRequest) -> list[str]:
 
 def report(work: Workspace, plan_name: str = "default", *, tell: Tell = quiet) -> Path:
     """Write the report: one HTML file that opens anywhere."""
+    plan = work.plan(plan_name)
     tell("write the report", 0.0, None)
-    return reporting.write(work, work.plan(plan_name))
+    return reporting.write(work, plan, _exploration(work, None, tell))
+
+
+def case_report(work: Workspace, plan_name: str, case: str) -> Path:
+    """Write the page about one held-out case."""
+    return reporting.write_case(work, work.plan(plan_name), case)
+
+
+def explore(work: Workspace, *, workers: int | None = None, tell: Tell = quiet) -> Path:
+    """Write the page about the data alone: nothing needs to be planned or trained, and bad cases do not stop it."""
+    if not work.check_file.exists() or upkeep.changed_since(work.dataset(), work.check_file):
+        check(work, workers=workers, tell=tell)
+    found = _exploration(work, workers, tell)
+    tell("write the page", 0.9, None)
+    return reporting.write_data(work, found)
+
+
+def _exploration(work: Workspace, workers: int | None, tell: Tell) -> Exploration:
+    def said(done: int, count: int) -> None:
+        tell(f"look at {count} cases", done / count, None)
+
+    return upkeep.exploration(work, workers, tell=said)

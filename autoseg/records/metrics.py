@@ -80,12 +80,14 @@ class Scoring:
         tolerances_mm: Structure (or region) -> distance that counts as agreement in the surface Dice, in mm.
         tolerance_mm: Of the structures that `tolerances_mm` does not name.
         least_overlap_fraction: Share of a lesion's voxels that must be predicted; 0: one voxel is enough.
+        targets: Names of the structures (or regions) that are scored, as far as they were annotated; None: all.
     """
 
     families: frozenset[Family] = DEFAULT_FAMILIES
     tolerances_mm: Mapping[str, float] = field(default_factory=dict)
     tolerance_mm: float = ORGAN_MM
     least_overlap_fraction: float = 0.0
+    targets: frozenset[str] | None = None
 
     def tolerance_of(self, structure: str) -> float:
         """Return the tolerance of a structure's surface Dice, in mm."""

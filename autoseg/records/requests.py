@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from autoseg.records.metrics import DEFAULT_FAMILIES, Family
 from autoseg.records.results import Metric
@@ -124,6 +125,26 @@ class FrocRequest:
     model: str | None = None
     structures: tuple[str, ...] = ()
     most_false_positives: float = math.inf
+
+
+@dataclass(frozen=True)
+class ExplainRequest:
+    """What a user may say about what a model looks at in a held-out case.
+
+    Attributes:
+        model: `ModelId.candidate()`; None: the member of the ensemble with the greatest weight, or the only candidate.
+        structures: A map each; empty: one map of all that is drawn.
+        method: None: attention where the network has it, else gradients.
+        output: Folder to write to; None: beside the report.
+    """
+
+    plan: str = "default"
+    case: str = ""
+    model: str | None = None
+    structures: tuple[str, ...] = ()
+    method: Literal["attention", "gradient"] | None = None
+    output: Path | None = None
+    device: str | None = None
 
 
 @dataclass(frozen=True)

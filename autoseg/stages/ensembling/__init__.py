@@ -5,7 +5,7 @@ from __future__ import annotations
 from autoseg.stages.ensembling.calibrating import calibrate
 from autoseg.stages.ensembling.counting import CaseReader, HeldOut, held_out_cases
 from autoseg.stages.ensembling.cross_fitting import cross_fit, estimates
-from autoseg.stages.ensembling.postprocessing import choose_postprocessing
+from autoseg.stages.ensembling.postprocessing import FigureRows, choose_postprocessing
 from autoseg.stages.ensembling.quality import fit_quality, predict_quality
 from autoseg.stages.ensembling.question import Question, ask
 from autoseg.stages.ensembling.selection import Budget, choose
@@ -14,6 +14,7 @@ from autoseg.stages.ensembling.unmeasured import take_first
 __all__ = [
     "Budget",
     "CaseReader",
+    "FigureRows",
     "HeldOut",
     "Question",
     "ask",

@@ -17,7 +17,7 @@ from scipy.optimize import minimize_scalar
 
 from autoseg.records.labels import Labels
 from autoseg.records.results import EnsembleChoice
-from autoseg.records.temperature import TemperatureFit
+from autoseg.records.temperature import ReliabilityBin, TemperatureFit
 from autoseg.stages.ensembling.counting import CaseReader, HeldOut, TruthReader, undecided
 
 VOXELS_A_CASE = 4000
@@ -65,12 +65,15 @@ def calibrate(
 
     found = minimize_scalar(loss, bounds=tuple(np.log(TEMPERATURES)), method="bounded", options={"xatol": 1e-3})
     temperature = float(np.exp(found.x)) if found.fun < loss(0.0) else 1.0
+    before, after = (reliability(samples, weights, at, regions=bool(labels.regions)) for at in (1.0, temperature))
     return TemperatureFit(
         temperature=temperature,
         nll_before=loss(0.0),
         nll_after=loss(float(np.log(temperature))),
-        error_before=calibration_error(samples, weights, 1.0, regions=bool(labels.regions)),
-        error_after=calibration_error(samples, weights, temperature, regions=bool(labels.regions)),
+        error_before=calibration_error(before),
+        error_after=calibration_error(after),
+        bins_before=before,
+        bins_after=after,
         cases=len(samples),
         voxels=sum(sample.parts.shape[-1] for sample in samples),
     )
@@ -127,8 +130,10 @@ def nll(samples: Sequence[Sample], weights: np.ndarray, temperature: float, *, r
     return total / count
 
 
-def calibration_error(samples: Sequence[Sample], weights: np.ndarray, temperature: float, *, regions: bool) -> float:
-    """Return the expected calibration error of the likeliest class (of every region)."""
+def reliability(
+    samples: Sequence[Sample], weights: np.ndarray, temperature: float, *, regions: bool
+) -> tuple[ReliabilityBin, ...]:
+    """Return confidence and accuracy of the likeliest class (of every region) in equal bins of confidence."""
     sums = np.zeros((3, BINS))  # voxels, confidence, hits
     for sample in samples:
         mean = tempered(sample.parts, weights, temperature, regions=regions)
@@ -137,7 +142,17 @@ def calibration_error(samples: Sequence[Sample], weights: np.ndarray, temperatur
         place = np.minimum((confidence * BINS).astype(int), BINS - 1)
         for row, values in enumerate((np.ones_like(confidence), confidence, hits)):
             sums[row] += np.bincount(place, weights=values, minlength=BINS)
-    return float(np.abs(sums[1] - sums[2]).sum() / sums[0].sum())
+    return tuple(
+        ReliabilityBin(confidence=float(total / count), accuracy=float(hit / count), voxels=int(count))
+        for count, total, hit in sums.T
+        if count
+    )
+
+
+def calibration_error(bins: Sequence[ReliabilityBin]) -> float:
+    """Return the expected calibration error: the mean distance of confidence and accuracy, weighted by voxels."""
+    away = sum(item.voxels * abs(item.confidence - item.accuracy) for item in bins)
+    return float(away / sum(item.voxels for item in bins))
 
 
 def _of_drawn(mean: np.ndarray, drawn: np.ndarray) -> np.ndarray:

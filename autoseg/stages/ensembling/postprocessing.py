@@ -8,8 +8,9 @@ of the truth), then holes, so that holes are judged on what is left.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy.ndimage import find_objects
@@ -34,6 +35,10 @@ PIECE_PERCENTILES = (1.0, 5.0, 25.0)
 ROUNDING = 1e-9
 
 
+# (figure and targets that were asked for, case, SHA-256 of a label map) -> that figure of every target.
+FigureRows = dict[tuple[str, str, bytes], np.ndarray]
+
+
 @dataclass(frozen=True)
 class _Cases:
     """The label maps to clean, read one at a time."""
@@ -43,6 +48,7 @@ class _Cases:
     predictions: Callable[[str], LabelMap]
     truth: TruthReader
     metric: Metric = "dice"
+    known: FigureRows = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[tuple[Judged, LabelMap, LabelMap]]:
         for case in self.cases:
@@ -58,6 +64,7 @@ def choose_postprocessing(
     *,
     predictions: Callable[[str], LabelMap],
     truth: TruthReader,
+    known: FigureRows | None = None,
     seed: int = 0,
 ) -> EnsembleChoice:
     """Return the choice with the cleaning steps that help, and with its mean Dice after them.
@@ -68,12 +75,14 @@ def choose_postprocessing(
         labels: What is segmented.
         predictions: Case -> the ensemble's out-of-fold label map (inside values, no cleaning done).
         truth: Case -> its truth on the same grid.
+        known: Figures that earlier calls computed on these cases; added to, so that choices from parts of the cases
+            (as cross-fitting makes them) do not compute them again.
         seed: Of the resampling.
 
     Raises:
         DataError: A prediction lies on another grid than its truth.
     """
-    reader = _Cases(cases, labels, predictions, truth, choice.metric)
+    reader = _Cases(cases, labels, predictions, truth, choice.metric, {} if known is None else known)
     taken: tuple[PostprocessingStep, ...] = ()
     notes = list(choice.notes)
     if len({case.group for case in cases}) < FEWEST_GROUPS:
@@ -148,8 +157,7 @@ def _tables(
             base[row] = _figures(reader, case, truth, array)
             for index, step in enumerate(trials):
                 cleaned = apply(array, [step], reader.labels, truth.grid.spacing_mm)
-                same = np.array_equal(array, cleaned)
-                changed[index, row] = base[row] if same else _figures(reader, case, truth, cleaned)
+                changed[index, row] = _figures_after(reader, case, truth, array, cleaned=cleaned, base=base[row])
             continue
         counts = count_labels(truth.array, array, reader.labels)
         base[row] = without_unannotated(counts.dice(), case, reader.labels)
@@ -160,11 +168,46 @@ def _tables(
     return base, changed
 
 
-def _figures(reader: _Cases, case: Judged, truth: LabelMap, array: np.ndarray) -> np.ndarray:
-    prediction = LabelMap(array, truth.grid)
+def _figures_after(
+    reader: _Cases, case: Judged, truth: LabelMap, array: np.ndarray, *, cleaned: np.ndarray, base: np.ndarray
+) -> np.ndarray:
+    # A step changes the figures of those targets alone whose values it takes or gives.
+    different = array != cleaned
+    touched = set(np.unique(array[different])) | set(np.unique(cleaned[different]))
+    concerned = [not touched.isdisjoint(values) for _, values in reader.labels.targets]
+    if not any(concerned):
+        return base
+    targets = frozenset(name for (name, _), yes in zip(reader.labels.targets, concerned, strict=True) if yes)
+    return np.where(concerned, _figures(reader, case, truth, cleaned, targets=targets), base)
+
+
+def _figures(
+    reader: _Cases, case: Judged, truth: LabelMap, array: np.ndarray, *, targets: frozenset[str] | None = None
+) -> np.ndarray:
     names = FIGURES["mean_rank"] if reader.metric == "mean_rank" else FIGURES[reader.metric][-1:]
-    rows = [figure_row(name, case, reader.labels, truth=truth, prediction=prediction) for name in names]
+    digest = hashlib.sha256(array.tobytes()).digest()
+    rows = [
+        _row(reader, name, case, truth, LabelMap(array, truth.grid), digest=digest, targets=targets) for name in names
+    ]
     return nan_mean(np.array(rows), axis=0)
+
+
+def _row(
+    reader: _Cases,
+    figure: str,
+    case: Judged,
+    truth: LabelMap,
+    prediction: LabelMap,
+    *,
+    digest: bytes,
+    targets: frozenset[str] | None,
+) -> np.ndarray:
+    # A label map that was changed by one step for the same targets is the same wherever it comes from.
+    key = (f"{figure} {sorted(targets) if targets is not None else 'all'}", case.id, digest)
+    if key not in reader.known:
+        found = figure_row(figure, case, reader.labels, truth=truth, prediction=prediction, targets=targets)
+        reader.known[key] = np.array(found)
+    return reader.known[key]
 
 
 def _counts_after(

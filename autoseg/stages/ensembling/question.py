@@ -140,12 +140,24 @@ def ask(
     return Question(candidates, names, shared, labels, probabilities, truth, metric=metric, notes=tuple(notes))
 
 
-def figure_row(figure: str, case: Judged, labels: Labels, *, truth: LabelMap, prediction: LabelMap) -> list[float]:
-    """Return one figure of `StructureScore` for every target of a label map; nan where there is nothing to score."""
+def figure_row(
+    figure: str,
+    case: Judged,
+    labels: Labels,
+    *,
+    truth: LabelMap,
+    prediction: LabelMap,
+    targets: frozenset[str] | None = None,
+) -> list[float]:
+    """Return one figure of `StructureScore` for every target of a label map; nan where there is nothing to score.
+
+    Only `targets` are computed where they are named; the others are nan.
+    """
     families: dict[str, Family] = {"surface_dice": "surfaces", "lesion_f1": "lesions"}
     scoring = Scoring(
         families=frozenset({families[figure]} if figure in families else ()),
         tolerances_mm={name: usual_tolerance_mm(name) for name, _ in labels.targets},
+        targets=targets,
     )
     found = score(case.id, labels, truth, prediction, annotated=case.annotated, scoring=scoring)
     return [getattr(item, figure) for item in found.structures]

@@ -25,6 +25,7 @@ from autoseg.stages.evaluating.paired_tests import Comparison, compare, smallest
 from autoseg.stages.evaluating.ranking import RankedModel, Ranking
 from autoseg.stages.evaluating.scoring import missing, score
 from autoseg.stages.evaluating.statistics import Interval, interval
+from autoseg.stages.evaluating.structure_ranking import RankedStructure, rank_structures
 from autoseg.stages.evaluating.summaries import StructureSummary, summarise
 from autoseg.stages.evaluating.tables import comparison_frames, lesion_frame, write_scores, write_table
 from autoseg.stages.evaluating.tolerances import read_tolerances
@@ -42,6 +43,7 @@ __all__ = [
     "Interval",
     "PlaceSummary",
     "RankedModel",
+    "RankedStructure",
     "Ranking",
     "Scores",
     "StructureSummary",
@@ -60,6 +62,7 @@ __all__ = [
     "missing",
     "patients_of",
     "pool",
+    "rank_structures",
     "read_candidates",
     "read_tolerances",
     "score",

@@ -60,6 +60,8 @@ def score(
     predicted = _without_ignored(labels, truth.array, prediction.array)
     places = _Places(truth.array, predicted, len(labels.structures))
     known = annotated_targets(labels, annotated)
+    if scoring.targets is not None:
+        known &= scoring.targets
     ignored = 0 if labels.ignore_value is None else int(np.count_nonzero(truth.array == labels.ignore_value))
     rows = []
     for name, values in labels.targets:

@@ -1,7 +1,8 @@
 """Checkpoints + Image -> Prediction, one case at a time; held-out and new cases walk the same way."""
 
 from autoseg.stages.predicting.cascade import first_stage, fold_folder, write_out_of_fold
-from autoseg.stages.predicting.earlier import held_out_scans
+from autoseg.stages.predicting.earlier import held_out_scan, held_out_scans
+from autoseg.stages.predicting.explaining import Explanation, Method, explain, method_for, targets_of
 from autoseg.stages.predicting.fields import Member, Options, predict_fields
 from autoseg.stages.predicting.held_out import predict_held_out, stored_field
 from autoseg.stages.predicting.loading import load_ensemble, load_member
@@ -11,24 +12,30 @@ from autoseg.stages.predicting.predictor import Predictor, Segmentation, describ
 from autoseg.stages.predicting.proposing import chosen_regions, proposals_changed
 
 __all__ = [
+    "Explanation",
     "Member",
+    "Method",
     "Options",
     "Predictor",
     "Segmentation",
     "chosen_regions",
     "describe",
+    "explain",
     "first_stage",
     "fold_folder",
+    "held_out_scan",
     "held_out_scans",
     "is_package",
     "load_ensemble",
     "load_member",
+    "method_for",
     "options_for",
     "predict_fields",
     "predict_held_out",
     "predict_scan",
     "proposals_changed",
     "stored_field",
+    "targets_of",
     "write_out_of_fold",
     "written_values",
 ]

@@ -111,7 +111,7 @@ def open_fields(
         key = member.configuration.data_key
         if key not in prepared:
             prepared[key] = preprocessing.prepare(image, None, member.configuration, case=case)
-        array = _network_input(prepared[key], member, previous or {})
+        array = network_input(prepared[key], member, previous or {})
         computed = _computed(array, member, case, options)
         lazy: Computed | regional.Regional = computed
         if member.configuration.regions is not None:
@@ -125,7 +125,7 @@ def open_fields(
     return fields
 
 
-def _network_input(case: PreprocessedCase, member: Member, previous: Earlier) -> np.ndarray:
+def network_input(case: PreprocessedCase, member: Member, previous: Earlier) -> np.ndarray:
     """Return the image, with the first stage's structures as further channels in a cascade."""
     image = with_neighbours(np.asarray(case.image[:], dtype=np.float32), member.configuration.context_slices)
     if member.configuration.previous is None:

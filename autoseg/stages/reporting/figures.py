@@ -1,4 +1,4 @@
-"""Figures as inline images: curves, box plots, and overlays of truth and prediction."""
+"""Figures as inline images: box plots, and overlays of truth and prediction."""
 
 from __future__ import annotations
 
@@ -17,34 +17,29 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK, GRID, TRUTH = "#1f2933", "#e4e7eb", "#ffffff"
+MARGIN_MM = 15.0
+INTERVAL = "#e8590c"
 PLANES = ("axial", "coronal", "sagittal")
 
 
-def curves(histories: Mapping[str, Sequence[tuple[int, float, float]]]) -> str:
-    """Return the training curves of several runs as an inline image.
+def boxes(
+    values: Mapping[str, Sequence[float]],
+    *,
+    title: str,
+    centres: Mapping[str, float],
+    intervals: Mapping[str, tuple[float, float]],
+) -> str:
+    """Return a box plot with every case as a dot, structures from worst to best median.
 
     Args:
-        histories: Run -> (step, loss, learning rate) a line.
+        values: Structure -> a figure a case.
+        title: Of the plot.
+        centres: Structure -> mean or median, drawn as a diamond.
+        intervals: Structure -> its 95 % interval over patients, drawn through the diamond.
     """
-    figure = _figure(9, 3.2)
-    loss, rate = figure.subplots(1, 2)
-    for index, (name, rows) in enumerate(histories.items()):
-        steps, losses, rates = zip(*rows, strict=True) if rows else ((), (), ())
-        loss.plot(steps, losses, color=_colour(index), linewidth=1.1, label=name)
-        rate.plot(steps, rates, color=_colour(index), linewidth=1.1)
-    for axes, title in ((loss, "training loss"), (rate, "learning rate")):
-        _plain(axes, title)
-        axes.set_xlabel("step")
-    if len(histories) <= 12:
-        loss.legend(fontsize=6, frameon=False)
-    return _inline(figure)
-
-
-def boxes(values: Mapping[str, Sequence[float]], *, title: str) -> str:
-    """Return a box plot with every case as a dot, structures from worst to best median."""
     kept = {name: [v for v in row if np.isfinite(v)] for name, row in values.items()}
     names = sorted((name for name in kept if kept[name]), key=lambda name: float(np.median(kept[name])))
-    figure = _figure(9, max(1.6, 0.28 * len(names) + 0.9))
+    figure = blank(9, max(1.6, 0.28 * len(names) + 0.9))
     axes = figure.subplots()
     if names:
         axes.boxplot([kept[name] for name in names], orientation="horizontal", widths=0.6, showfliers=False)
@@ -52,24 +47,35 @@ def boxes(values: Mapping[str, Sequence[float]], *, title: str) -> str:
     for row, name in enumerate(names, start=1):
         height = row + rng.uniform(-0.18, 0.18, len(kept[name]))
         axes.scatter(kept[name], height, s=5, color="#2f6fed", alpha=0.45, linewidths=0)
-    axes.set_yticks(range(1, len(names) + 1), [_words(name) for name in names], fontsize=8)
-    _plain(axes, title)
-    return _inline(figure)
+        if np.isfinite(centres.get(name, np.nan)):
+            axes.scatter([centres[name]], [row], s=26, marker="D", color=INTERVAL, linewidths=0, zorder=4)
+        low, high = intervals.get(name, (np.nan, np.nan))
+        if np.isfinite([low, high]).all():
+            axes.plot([low, high], [row, row], color=INTERVAL, linewidth=2.2, zorder=4, solid_capstyle="butt")
+    axes.set_yticks(range(1, len(names) + 1), [words(name) for name in names], fontsize=8)
+    plain(axes, title)
+    return inline(figure)
 
 
-def overlay(image: np.ndarray, truth: LabelMap, prediction: LabelMap) -> str:
+def overlay(image: np.ndarray, truth: LabelMap, prediction: LabelMap, *, focus: np.ndarray | None = None) -> str:
     """Return three planes through the truth's middle: image, truth as white lines, prediction as coloured lines.
 
     Args:
         image: One channel, (Z, Y, X), with axes along the patient's (LPS).
         truth: Inside values on the image's grid.
         prediction: The same.
+        focus: Bool, (Z, Y, X): what the planes go through instead, and what is left in the picture with a margin.
     """
-    centre = _centre(truth.array if (truth.array > 0).any() else prediction.array)
+    if focus is not None and focus.any():
+        part = _around(focus, truth.grid.spacing_mm)
+        image, focus = image[part], focus[part]
+        truth, prediction = (LabelMap(item.array[part], item.grid) for item in (truth, prediction))
+    drawn_first = truth.array if (truth.array > 0).any() else prediction.array
+    centre = _centre(drawn_first if focus is None else focus)
     low, high = np.percentile(image, (0.5, 99.5))
     spacing = truth.grid.spacing_mm
     planes = [axis for axis in range(3) if min(size for other, size in enumerate(image.shape) if other != axis) > 1]
-    figure = _figure(3.1 * len(planes), 3.2)
+    figure = blank(3.1 * len(planes), 3.2)
     grid = figure.subplots(1, len(planes), squeeze=False)[0]
     for axes, axis in zip(grid, planes, strict=True):
         rows, columns = (spacing[other] for other in range(3) if other != axis)
@@ -77,12 +83,38 @@ def overlay(image: np.ndarray, truth: LabelMap, prediction: LabelMap) -> str:
         aspect = rows / columns
         axes.imshow(picture, cmap="gray", vmin=low, vmax=max(high, low + 1e-6), aspect=aspect)
         for value in np.unique(found[found > 0]):
-            axes.contour(found == value, [0.5], colors=[_colour(int(value) - 1)], linewidths=1.2)
+            axes.contour(found == value, [0.5], colors=[colour(int(value) - 1)], linewidths=1.2)
         for value in np.unique(drawn[drawn > 0]):
             axes.contour(drawn == value, [0.5], colors=[TRUTH], linewidths=0.7, linestyles="dotted")
         axes.set_axis_off()
         axes.set_title(PLANES[axis], fontsize=8, color=INK)
-    return _inline(figure)
+    return inline(figure)
+
+
+def heat(image: np.ndarray, field: np.ndarray, prediction: LabelMap) -> str:
+    """Return the three planes with most of what is looked at: image, map as warm colours, prediction as lines.
+
+    Args:
+        image: One channel, (Z, Y, X), axes along the patient's.
+        field: 0 to 1 on the same grid; it is seen through where it is low.
+        prediction: On the same grid.
+    """
+    hot = field > 0.5
+    centre = _centre(hot if hot.any() else prediction.array > 0)
+    low, high = np.percentile(image, (0.5, 99.5))
+    planes = [axis for axis in range(3) if min(size for other, size in enumerate(image.shape) if other != axis) > 1]
+    figure = blank(3.1 * len(planes), 3.2)
+    for axes, axis in zip(figure.subplots(1, len(planes), squeeze=False)[0], planes, strict=True):
+        rows, columns = (prediction.grid.spacing_mm[other] for other in range(3) if other != axis)
+        picture, warm, found = (_cut(array, axis, centre) for array in (image, field, prediction.array))
+        aspect = rows / columns
+        axes.imshow(picture, cmap="gray", vmin=low, vmax=max(high, low + 1e-6), aspect=aspect)
+        axes.imshow(warm, cmap="inferno", vmin=0, vmax=1, alpha=0.75 * np.sqrt(np.clip(warm, 0, 1)), aspect=aspect)
+        for value in np.unique(found[found > 0]):
+            axes.contour(found == value, [0.5], colors=[colour(int(value) - 1)], linewidths=0.8)
+        axes.set_axis_off()
+        axes.set_title(PLANES[axis], fontsize=8, color=INK)
+    return inline(figure)
 
 
 def outlines(
@@ -98,7 +130,7 @@ def outlines(
     """
     low, high = np.percentile(fixed, (0.5, 99.5))
     planes = [axis for axis in range(3) if min(size for other, size in enumerate(fixed.shape) if other != axis) > 1]
-    figure = _figure(2.4 * len(planes), 2.5 * len(layers))
+    figure = blank(2.4 * len(planes), 2.5 * len(layers))
     grid = figure.subplots(len(layers), len(planes), squeeze=False)
     for row, layer, title in zip(grid, layers, titles, strict=True):
         dark, bright = np.percentile(layer, (1, 99))
@@ -109,10 +141,21 @@ def outlines(
             axes.imshow(picture, cmap="gray", vmin=low, vmax=max(high, low + 1e-6), aspect=rows / columns)
             between = [level for level in levels if lines.min() < level < lines.max()]
             if between:
-                axes.contour(lines, between, colors=[_colour(1), _colour(6)][: len(between)], linewidths=0.5)
+                axes.contour(lines, between, colors=[colour(1), colour(6)][: len(between)], linewidths=0.5)
             axes.set_axis_off()
             axes.set_title(f"{title}, {PLANES[axis]}", fontsize=8, color=INK)
-    return _inline(figure)
+    return inline(figure)
+
+
+def _around(mask: np.ndarray, spacing_mm: Sequence[float]) -> tuple[slice, ...]:
+    """Return the box around a mask with a margin of its own half size, and of 15 mm at least."""
+    box = []
+    for axis, mm in enumerate(spacing_mm):
+        places = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
+        first, last = int(places[0]), int(places[-1]) + 1
+        margin = max((last - first) // 2, round(MARGIN_MM / mm), 1)
+        box.append(slice(max(0, first - margin), last + margin))
+    return tuple(box)
 
 
 def _cut(array: np.ndarray, axis: int, centre: Sequence[int]) -> np.ndarray:
@@ -132,7 +175,8 @@ def _centre(labels: np.ndarray) -> tuple[int, int, int]:
     return (z, y, x)
 
 
-def _colour(index: int) -> str:
+def colour(index: int) -> str:
+    """Return the colour of a structure or a run, by its number from 0."""
     wheel = (
         "#2f6fed",
         "#e8590c",
@@ -148,7 +192,8 @@ def _colour(index: int) -> str:
     return wheel[index % len(wheel)]
 
 
-def _figure(width: float, height: float) -> Figure:
+def blank(width: float, height: float) -> Figure:
+    """Return an empty figure, its size in inches."""
     # The object interface keeps no global state, so a report can be written beside a training.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -158,20 +203,22 @@ def _figure(width: float, height: float) -> Figure:
     return figure
 
 
-def _plain(axes: Axes, title: str) -> None:
-    axes.set_title(_words(title), fontsize=9, color=INK, loc="left")
+def plain(axes: Axes, title: str) -> None:
+    """Give axes a title and a quiet look."""
+    axes.set_title(words(title), fontsize=9, color=INK, loc="left")
     axes.grid(color=GRID, linewidth=0.6)
     axes.tick_params(labelsize=7, colors=INK, length=0)
     for side in ("top", "right", "left", "bottom"):
         axes.spines[side].set_visible(False)
 
 
-def _words(text: str) -> str:
+def words(text: str) -> str:
     """Return a name from a file as it stands: no control character, and no formula between dollar signs."""
     return "".join(letter if letter.isprintable() else "?" for letter in text).replace("$", r"\$")
 
 
-def _inline(figure: Figure) -> str:
+def inline(figure: Figure) -> str:
+    """Return a figure as the address of an image that holds all of it."""
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         # A letter that the font lacks is drawn as a box; the table beside the figure has the name.

@@ -18,17 +18,7 @@ from autoseg.stages import evaluating
 from autoseg.stages.ensembling.out_of_fold import OutOfFold
 from autoseg.stages.evaluating.truths import truth
 from autoseg.stages.reporting import figures, meshes
-from autoseg.stages.training import history
 from autoseg.workspace import Workspace, read_record
-
-
-@dataclass(frozen=True)
-class ModelRow:
-    """One trained model in the report's table."""
-
-    name: str
-    cases: int
-    mean_dice: float
 
 
 @dataclass(frozen=True)
@@ -48,16 +38,6 @@ def case_dice(score: CaseScore) -> float:
     return float(np.mean(values)) if values else float("nan")
 
 
-def model_rows(work: Workspace, plan: Plan) -> list[ModelRow]:
-    """Return every scored model of a plan."""
-    rows = []
-    for model in work.trained(plan.name):
-        if (work.model(model) / "evaluation.json").exists():
-            evaluation = work.evaluation(model)
-            rows.append(ModelRow(model.key(), len(evaluation.scores), evaluation.mean_dice()))
-    return rows
-
-
 def candidates(work: Workspace, plan: Plan) -> evaluating.CandidateTable | None:
     """Return the plan's candidates side by side, or None where there are no two to compare."""
     try:
@@ -67,14 +47,6 @@ def candidates(work: Workspace, plan: Plan) -> evaluating.CandidateTable | None:
         if error.code not in {"nothing_to_compare", "no_shared_fold"}:
             raise
         return None
-
-
-def histories(work: Workspace, plan: Plan) -> dict[str, list[tuple[int, float, float]]]:
-    """Return run -> (step, loss, rate) a logged epoch."""
-    return {
-        model.key(): [(line.step, line.loss, line.rate) for line in history.read(work.model(model))]
-        for model in work.trained(plan.name)
-    }
 
 
 def problems(work: Workspace) -> CheckReport | None:
@@ -100,12 +72,17 @@ def overlays(work: Workspace, plan: Plan, choice: EnsembleChoice, evaluation: Ev
     ]
 
 
-def _picture(there: OutOfFold, choice: EnsembleChoice, id: str, work: Workspace) -> tuple[str, dict[str, Any] | None]:
+def maps(there: OutOfFold, choice: EnsembleChoice, id: str, work: Workspace) -> tuple[np.ndarray, LabelMap, LabelMap]:
+    """Return the first channel (Z, Y, X), truth and prediction of a held-out case, axes along the patient's."""
     dataset = work.dataset()
     case = dataset.case(id)
     image = read_image(case.images, dataset.channels, dataset.corrections, case=id, kept=work.registrations)
-    drawn = truth(dataset, case)
-    found = there.merged(choice, id)
     array, grid = regrid.orient(image.array, image.grid)
-    maps = [LabelMap(regrid.orient(item.array, image.grid)[0], grid) for item in (drawn, found)]
-    return figures.overlay(array[0], maps[0], maps[1]), meshes.scene(maps[0], maps[1], dataset.labels)
+    pair = (truth(dataset, case), there.merged(choice, id))
+    drawn, found = (LabelMap(regrid.orient(item.array, image.grid)[0], grid) for item in pair)
+    return array[0], drawn, found
+
+
+def _picture(there: OutOfFold, choice: EnsembleChoice, id: str, work: Workspace) -> tuple[str, dict[str, Any] | None]:
+    image, drawn, found = maps(there, choice, id, work)
+    return figures.overlay(image, drawn, found), meshes.scene(drawn, found, work.dataset().labels)

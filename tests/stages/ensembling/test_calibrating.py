@@ -51,6 +51,16 @@ def test_a_model_that_is_too_sure_errs_less_after_it():
     assert found.error_after < 0.5 * found.error_before
 
 
+def test_the_bins_are_the_reliability_curve():
+    found = run(2.0)
+    sure = found.bins_before[-1]
+    assert sum(item.voxels for item in found.bins_before) == found.voxels
+    assert sure.confidence > sure.accuracy + 0.02  # said more than was true
+    weighted = sum(item.voxels * abs(item.confidence - item.accuracy) for item in found.bins_after) / found.voxels
+    assert weighted == pytest.approx(found.error_after)
+    assert [item.confidence for item in found.bins_after] == sorted(item.confidence for item in found.bins_after)
+
+
 def test_cases_that_were_annotated_in_part_tell_nothing():
     partly = tuple(HeldOut(case.id, case.group, case.fold, annotated=("organ",)) for case in CASES)
     assert run(1.5, cases=partly) is None

@@ -6,7 +6,8 @@ from autoseg.records.geometry import Grid
 from autoseg.records.labels import Labels, Region, Structure
 from autoseg.records.results import EnsembleChoice, PostprocessingStep
 from autoseg.records.volumes import LabelMap
-from autoseg.stages.ensembling import HeldOut, choose_postprocessing
+from autoseg.stages.ensembling import HeldOut, choose_postprocessing, postprocessing
+from autoseg.stages.ensembling.question import figure_row
 
 LABELS = Labels(
     structures=(Structure(name="organ", value=1, original=1), Structure(name="vessel", value=2, original=2))
@@ -167,3 +168,43 @@ def test_a_step_that_helps_the_metric_of_one_structure_and_hurts_another_is_not_
     for metric in ("dice", "surface_dice", "mean_rank"):
         kinds = {step.structure for step in run(predicted, metric=metric).postprocessing}
         assert "organ" not in kinds or run(predicted, metric=metric).mean_dice == 1
+
+
+def with_specks(case: str) -> LabelMap:
+    array = truth_of(case).array.copy()
+    array[5, 0, 13] = array[5, 13, 0] = 2
+    array[1:5, 9:11, 9:11] = 1
+    return label_map(array)
+
+
+def test_a_step_computes_the_figures_of_its_own_structure_alone_and_they_are_the_same(monkeypatch):
+    asked = []
+
+    def noted(figure, case, labels, *, truth, prediction, targets=None):
+        asked.append(targets)
+        return figure_row(figure, case, labels, truth=truth, prediction=prediction, targets=targets)
+
+    monkeypatch.setattr(postprocessing, "figure_row", noted)
+    partly = run(with_specks, metric="mean_rank")
+    assert {None, frozenset({"organ"}), frozenset({"vessel"})} == set(asked)
+
+    def whole(reader, case, truth, array, *, cleaned, base):
+        return postprocessing._figures(reader, case, truth, cleaned)
+
+    monkeypatch.setattr(postprocessing, "_figures_after", whole)
+    assert run(with_specks, metric="mean_rank") == partly
+    assert partly.postprocessing
+
+
+def test_what_was_computed_once_is_not_computed_for_a_part_of_the_cases(monkeypatch):
+    known = {}
+    choice = CHOICE.model_copy(update={"metric": "surface_dice"})
+
+    def from_cases(cases):
+        return choose_postprocessing(
+            choice, cases, LABELS, predictions=with_specks, truth=truth_of, known=known
+        ).postprocessing
+
+    everything = from_cases(CASES)
+    monkeypatch.setattr(postprocessing, "figure_row", lambda *words, **named: pytest.fail("computed again"))
+    assert from_cases(CASES[:8]) == everything

@@ -49,10 +49,26 @@ def test_the_plane_with_most_of_the_structure_is_shown() -> None:
     assert figures._centre(np.zeros((5, 6, 7), np.uint8)) == (2, 3, 3)
 
 
-def test_boxes_and_curves_survive_nan_and_inf_and_nothing() -> None:
-    assert opened(figures.boxes({"a": [0.5, float("nan")], "b": [float("inf")]}, title="Dice")).size
-    assert opened(figures.boxes({}, title="Dice")).size
-    assert opened(figures.curves({"run": [(1, 2.0, 0.1), (2, 1.0, 0.05)], "empty": []})).size
+def test_boxes_survive_nan_and_inf_and_nothing_and_draw_intervals() -> None:
+    values = {"a": [0.5, 0.7, float("nan")], "b": [float("inf")]}
+    without = opened(figures.boxes(values, title="Dice", centres={"b": float("inf")}, intervals={}))
+    centres, intervals = {"a": 0.6}, {"a": (0.5, 0.7), "b": (0.1, float("inf"))}
+    drawn = opened(figures.boxes(values, title="Dice", centres=centres, intervals=intervals))
+    orange = [((item.astype(int) - [0xE8, 0x59, 0x0C]).__abs__().sum(-1) < 30).sum() for item in (without, drawn)]
+    assert orange[0] == 0 < orange[1]
+    assert opened(figures.boxes({}, title="Dice", centres={}, intervals={})).size
+
+
+def test_a_close_up_keeps_what_is_around_the_structure() -> None:
+    grid = Grid(shape=(60, 200, 200), spacing_mm=(1, 1, 1))
+    labels = np.zeros(grid.shape, np.uint8)
+    labels[20:24, 100:110, 50:60] = 1
+    assert figures._around(labels > 0, grid.spacing_mm) == (slice(5, 39), slice(85, 125), slice(35, 75))
+    both = LabelMap(labels, grid)
+    close = opened(figures.overlay(np.zeros(grid.shape), both, both, focus=labels > 0))
+    whole = opened(figures.overlay(np.zeros(grid.shape), both, both))
+    blue = [((item.astype(int) - [0x2F, 0x6F, 0xED]).__abs__().sum(-1) < 60).sum() for item in (whole, close)]
+    assert blue[1] > 2 * blue[0]
 
 
 def test_slices_of_2d_data_have_one_plane() -> None:
@@ -76,3 +92,14 @@ def test_outlines_draw_a_row_before_and_a_row_after() -> None:
     assert (same[:half] == other[:half]).all()
     assert (same[half:] != other[half:]).any()
     assert opened(figures.outlines(fixed, [fixed * 0], (2.0, 1.0, 1.0), titles=("before",))).size
+
+
+def test_a_map_is_warm_where_it_is_high_and_seen_through_where_it_is_low() -> None:
+    grid = Grid(shape=(12, 20, 20), spacing_mm=(2, 1, 1))
+    field = np.zeros(grid.shape, np.float32)
+    nothing = LabelMap(np.zeros(grid.shape, np.uint8), grid)
+    cold = opened(figures.heat(field, field, nothing)).astype(int)
+    field[5:8, 4:9, 4:9] = 1
+    warm = opened(figures.heat(np.zeros_like(field), field, nothing)).astype(int)
+    coloured = [(picture.max(-1) - picture.min(-1) > 60).sum() for picture in (cold, warm)]
+    assert coloured[0] == 0 < coloured[1]
