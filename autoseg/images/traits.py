@@ -99,7 +99,7 @@ def _noise(voxels: np.ndarray) -> np.ndarray:
     signal = rough[level > 0.02]
     noise = np.median(np.abs(signal)) / (0.6745 * GAIN.get(len(long), 1.0)) if long and signal.size else 0.0
     steps = [np.mean(np.abs(np.diff(voxels, axis=axis))) if axis in long else 0.0 for axis in range(3)]
-    return np.log(np.maximum([noise, *steps], LEAST))
+    return np.log(np.maximum(np.array([noise, *steps], np.float64), LEAST))
 
 
 def _pairs(voxels: np.ndarray, axis: int) -> np.ndarray:
