@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from autoseg.records.calibration import Calibration
     from autoseg.records.forecast import Forecast
     from autoseg.records.plan import Plan
-    from autoseg.records.quality import PredictedScore
+    from autoseg.records.quality import PredictedQuality
     from autoseg.records.results import EnsembleChoice, Estimate
     from autoseg.stages.evaluating import CandidateTable, Froc, Scores, StructureSummary
 
@@ -108,6 +108,12 @@ def choice(chosen: EnsembleChoice, *, json: bool) -> None:
             f"predicted Dice of {model.structure}: within {model.half_width:.3f} of the true one in 9 of 10 cases, "
             f"rank correlation {model.spearman:.2f} over {model.cases} held-out cases"
         )
+    if chosen.likeness is not None:
+        names = ", ".join(aspect.name for aspect in chosen.likeness.aspects)
+        console.line(
+            f"unlike scans are told by {names}: {chosen.likeness.alarm_fraction:.0%} of scans like the "
+            f"{chosen.likeness.cases} of the training are flagged, too"
+        )
     if chosen.calibration is not None:
         found = chosen.calibration
         console.line(
@@ -116,11 +122,13 @@ def choice(chosen: EnsembleChoice, *, json: bool) -> None:
         )
 
 
-def referred(found: Mapping[str, Sequence[PredictedScore]], limit: float) -> None:
+def referred(found: Mapping[str, PredictedQuality], limit: float) -> None:
     """Print the cases that a person must look at, and why."""
     rows = []
-    for case, scores in found.items():
-        why = [f"{item.structure} {item.dice:.2f} ({item.low:.2f} to {item.high:.2f})" for item in scores]
+    for case, quality in found.items():
+        why = [f"{item.structure} {item.dice:.2f} ({item.low:.2f} to {item.high:.2f})" for item in quality.scores]
+        if quality.unlikeness is not None and quality.unlikeness.flagged:
+            why.append(quality.unlikeness.line())
         rows.append((case, ", ".join(why) or "no quality can be predicted: too few cases were held out"))
     console.table(f"{len(rows)} scans to look at: Dice may be below {limit:g}", ("scan", "predicted Dice"), rows)
 

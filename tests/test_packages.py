@@ -19,7 +19,11 @@ from autoseg.compute import archives
 from autoseg.images.files import read_volume
 from autoseg.records.errors import DataError, UsageError
 from autoseg.records.package import MANIFEST, Package
-from autoseg.workspace import Workspace
+from autoseg.records.quality import PredictedQuality, QualityModel
+from autoseg.records.results import EnsembleChoice
+from autoseg.records.temperature import TemperatureFit
+from autoseg.stages.ensembling.likeness import fit_likeness
+from autoseg.workspace import Workspace, write_record
 from tests.command_line import child, done, environment, refused, typed
 from tests.conftest import WholeWay
 from tests.faults import builders
@@ -61,6 +65,17 @@ def changed(model: Path, target: Path, change: Callable[[dict[str, bytes], dict]
         target, {MANIFEST: json.dumps(manifest).encode(), **{n: c for n, c in members.items() if n != MANIFEST}}
     )
     return target
+
+
+def knowing(work: Workspace) -> EnsembleChoice:
+    """The choice with a model of the Dice, a temperature, and training scans that are eight times coarser."""
+    quality = QualityModel(structure="core", weights=(0.4, 0, 0), half_width=0.1, coverage=0.9, spearman=0.5, cases=9)
+    fit = TemperatureFit(
+        temperature=2.0, nll_before=1, nll_after=1, error_before=0.1, error_after=0.1, cases=9, voxels=9
+    )
+    scans = [{"spacing": np.log(np.full(3, 8.0 + place / 100))} for place in range(20)]
+    likeness = fit_likeness([f"p{place}" for place in range(20)], scans)
+    return work.choice().model_copy(update={"quality": (quality,), "calibration": fit, "likeness": likeness})
 
 
 class TestTheFile:
@@ -144,6 +159,36 @@ class TestPredicting:
         assert end.returncode == 0, end.stderr
         assert [path.name for path in (tmp_path / "out").iterdir()] == ["scan.nii.gz"]
         assert not (tmp_path / "nowhere").exists()
+
+    def test_what_it_knows_of_its_doubt_is_in_the_file(self, whole_way: WholeWay, tmp_path: Path) -> None:
+        """Four cases teach nothing of doubt, so it is written into the choice as if there had been more."""
+        shutil.copytree(whole_way.root, tmp_path / "root")
+        work = Workspace.locate("Knot", tmp_path / "root")
+        write_record(work.ensemble("default") / "choice.json", knowing(work))
+        model = tmp_path / "m.zip"
+        done("export", "-d", "Knot", "--root", tmp_path / "root", "-o", model)
+        words = ("-i", scan(whole_way), "--uncertainty", "--refer", "0.5", *QUICK)
+        first = done("predict", "-d", "Knot", "--root", tmp_path / "root", "-o", tmp_path / "a", *words).said
+        shutil.rmtree(tmp_path / "root")
+        second = done("predict", "-m", model, "-o", tmp_path / "b", *words).said
+        names = sorted(path.name for path in (tmp_path / "a/uncertainty").iterdir())
+        assert [name.rsplit("_", 1)[1] for name in names] == ["disagreement.nii.gz", "entropy.nii.gz", "quality.json"]
+        for name in names:
+            assert (tmp_path / "a/uncertainty" / name).read_bytes() == (tmp_path / "b/uncertainty" / name).read_bytes()
+        for said in (first, second):
+            assert "unlike the training scans in spacing" in " ".join(said.split())
+            assert "core 0.40 (0.30 to 0.50)" in said
+        array, grid = read_volume(scan(whole_way))
+        told = Predictor.load(model, device="cpu", mirror=False, step_fraction=1.0)
+        found = told.predict(array, grid.spacing_mm, direction=grid.direction, uncertainty=True)
+        quality = PredictedQuality.parse((tmp_path / "b/uncertainty" / names[2]).read_bytes(), file="")
+        assert found.quality == quality.scores
+        assert found.unlikeness == quality.unlikeness
+        assert found.unlikeness is not None
+        assert found.unlikeness.flagged
+        assert found.entropy is not None
+        assert told.predict(array, grid.spacing_mm).quality == ()
+        assert told.predict(array, grid.spacing_mm).unlikeness is not None
 
     def test_one_member_of_several_by_name(self, model: Path, loaded: Predictor, whole_way: WholeWay) -> None:
         name = loaded.members[0].name

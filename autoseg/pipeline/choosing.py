@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,6 +41,7 @@ def ensemble(
     plan, dataset = work.plan(plan_name), work.dataset()
     if all(fold.name == "all" for fold in dataset.folds):
         choice = ensembling.take_first(plan, work.trained(plan.name))
+        choice = with_likeness(choice, work, plan, {}, tell=tell)
         _write_choice(work, plan, choice, ())
         return choice
     maker = _Maker.prepare(OutOfFold.collect(work, plan), request)
@@ -56,7 +57,9 @@ def ensemble(
         values = predicting.written_values(merged.array, plan.labels)
         files.write_volume(folder / "predictions" / f"{case.id}.nii.gz", values, merged.grid, description=origin(plan))
     tell("judge the choice by cases that had no say in it", 0.9, None)
-    choice = maker.with_quality(maker.calibrated(maker.with_estimates(choice, scores)), scores)
+    choice = maker.calibrated(maker.with_estimates(choice, scores))
+    choice, signs = maker.with_quality(choice, scores)
+    choice = with_likeness(choice, work, plan, signs, tell=tell)
     _write_choice(work, plan, choice, scores)
     return choice
 
@@ -112,15 +115,27 @@ class _Maker:
         )
         return choice.model_copy(update={"calibration": found})
 
-    def with_quality(self, choice: EnsembleChoice, scores: Sequence[CaseScore]) -> EnsembleChoice:
-        """Return the choice with what predicts the Dice of new cases; `scores` are its own, out of fold."""
+    def with_quality(
+        self, choice: EnsembleChoice, scores: Sequence[CaseScore]
+    ) -> tuple[EnsembleChoice, dict[str, np.ndarray]]:
+        """Return the choice with what predicts the Dice of new cases, and case -> its signs against the usual.
+
+        `scores` are the choice's own, out of fold.
+        """
         known = {case.id: case for case in ensembling.held_out_cases(self.there.dataset)}
         cases = [known[score.case] for score in scores]
         names = [name for name, _ in self.there.plan.labels.targets]
-        features = [self.there.expected(choice, case.id) for case in cases]
         dice = np.array([[item.dice for item in score.structures] for score in scores])
-        found = ensembling.fit_quality(names, cases, np.array(features), dice) if cases else ()
-        return choice.model_copy(update={"quality": found})
+        if not cases:
+            return choice, {}
+        signs = np.array([self.there.signs(choice, case.id) for case in cases])
+        voices = ensembling.hear_voices(cases, signs)
+        rows = [
+            predicting.against_usual(row[None], (case.fold,), voices) for row, case in zip(signs, cases, strict=True)
+        ]
+        found = ensembling.fit_quality(names, cases, np.array(rows), dice)
+        told = {case.id: row for case, row in zip(cases, rows, strict=True)}
+        return choice.model_copy(update={"quality": found, "voices": voices}), told
 
     def with_estimates(self, choice: EnsembleChoice, scores: Sequence[CaseScore]) -> EnsembleChoice:
         """Return the choice with an honest estimate beside the optimistic one that `scores` give."""
@@ -134,6 +149,29 @@ class _Maker:
         notes = choice.notes if fits else (*choice.notes, NO_ESTIMATE)
         found = ensembling.estimates(self.question.metric, scores, honest, groups)
         return choice.model_copy(update={"estimates": found, "cross_fits": fits, "notes": notes})
+
+
+def with_likeness(
+    choice: EnsembleChoice, work: Workspace, plan: Plan, signs: Mapping[str, np.ndarray], *, tell: Tell = quiet
+) -> EnsembleChoice:
+    """Return the choice with what tells scans that are unlike those of the training.
+
+    Args:
+        choice: What predicts.
+        work: Where the data set lies.
+        plan: Whose channels and corrections.
+        signs: Case -> the signs of its prediction out of fold, against the usual; what is missing is not told by.
+        tell: Told how far it is.
+    """
+    dataset = work.dataset()
+    tell("measure what the training scans look like", 0.95, None)
+    found = ensembling.measure_traits(dataset.cases, plan, kept=work.registrations)
+    for case, rows in signs.items():
+        if case in found:
+            found[case][predicting.PREDICTION] = rows.ravel()
+    groups = {case.id: case.group for case in dataset.cases}
+    likeness = ensembling.fit_likeness([groups[case] for case in found], list(found.values()))
+    return choice.model_copy(update={"likeness": likeness})
 
 
 def _write_choice(work: Workspace, plan: Plan, choice: EnsembleChoice, scores: Sequence[CaseScore]) -> None:

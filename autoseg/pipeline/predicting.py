@@ -17,11 +17,11 @@ from autoseg.records.errors import CasesFailed, DataError, UserError
 from autoseg.records.labels import Labels
 from autoseg.records.metrics import Scoring
 from autoseg.records.plan import Plan
-from autoseg.records.quality import PredictedQuality, PredictedScore
+from autoseg.records.quality import PredictedQuality, Reliability
 from autoseg.records.requests import EvaluateRequest, PredictRequest
 from autoseg.records.results import EnsembleChoice, RunRecord
 from autoseg.records.volumes import Image, LabelMap, Prediction
-from autoseg.stages import ensembling, evaluating, predicting
+from autoseg.stages import evaluating, predicting
 from autoseg.stages.evaluating.truths import usual_tolerances
 from autoseg.stages.importing.scans import find_scans
 from autoseg.stages.predicting import outputs, packages
@@ -52,10 +52,9 @@ def predict(
     outputs.check_format(request.format)
     channels = _channels(model, request.plan)
     scans = find_scans(source, channels)
-    choice = _choice(model, request)  # known to be there before a folder is made
+    _choice(model, request)  # known to be there before a folder is made
     check_writable(output)
     predictor = load(model, request)
-    temperature = _temperature(choice) if request.uncertainty else None
     registrations = model.registrations / "scans" if isinstance(model, Workspace) else None
     formats = {scan.id: outputs.choose(request.format, scan) for scan in scans}
     written = {
@@ -71,12 +70,15 @@ def predict(
 
     def compute(scan: Case, image: Image) -> Prediction:
         tell(f"predict {scan.id}", (len(written) + len(failures)) / len(scans), None)
-        return predictor.predict_image(image, case=scan.id, temperature=temperature)
+        prediction = predictor.predict_image(image, case=scan.id, uncertainty=request.uncertainty)
+        if prediction.unlikeness is not None and prediction.unlikeness.flagged:
+            log.warning("%s is %s: look at its labels", scan.id, prediction.unlikeness.line())
+        return prediction
 
     def write(scan: Case, prediction: Prediction) -> Path | UserError:
         try:
             # The label map comes last: where it lies, `--resume` takes the case for done.
-            _write_doubt(output / "uncertainty", prediction, choice, predictor.plan)
+            _write_doubt(output / "uncertainty", prediction, predictor.plan)
             segmentation = _segmentation(scan, prediction, predictor, request)
             return _place(formats[scan.id].write(segmentation, output / scan.id))
         except DataError as error:  # the format cannot hold it; a full disk ends the run
@@ -128,6 +130,7 @@ def load(model: Workspace | Path, request: PredictRequest) -> predicting.Predict
         members=tuple(members),
         first_stages=stages,
         postprocessing=choice.postprocessing if choice else (),
+        reliability=choice.reliability if choice else Reliability(),
         options=options_for(_folder_of(model, members[0]), request),
         digest=members[0].digest,
     )
@@ -194,29 +197,22 @@ def options_for(folder: Path, request: PredictRequest) -> predicting.Options:
     )
 
 
-def _temperature(choice: EnsembleChoice | None) -> float:
-    return choice.calibration.temperature if choice is not None and choice.calibration is not None else 1.0
-
-
-def _write_doubt(folder: Path, prediction: Prediction, choice: EnsembleChoice | None, plan: Plan) -> None:
+def _write_doubt(folder: Path, prediction: Prediction, plan: Plan) -> None:
     if prediction.doubt is None:
         return
-    names = [name for name, _ in plan.labels.targets]
-    models = choice.quality if choice is not None else ()
-    scores = ensembling.predict_quality(models, names, prediction.doubt.features)
-    write_record(
-        folder / f"{prediction.case}_quality.json", PredictedQuality(case=prediction.case, scores=tuple(scores))
-    )
+    quality = PredictedQuality(case=prediction.case, scores=prediction.quality, unlikeness=prediction.unlikeness)
+    write_record(folder / f"{prediction.case}_quality.json", quality)
     maps = {"entropy": prediction.doubt.entropy, "disagreement": prediction.doubt.disagreement}
     for name, array in maps.items():
         file = folder / f"{prediction.case}_{name}.nii.gz"
         files.write_volume(file, array, prediction.labels.grid, description=origin(plan))
 
 
-def referred(output: Path, cases: Sequence[str], limit: float) -> dict[str, list[PredictedScore]]:
-    """Return the cases that a person must look at: those where a structure's interval reaches below `limit`.
+def referred(output: Path, cases: Sequence[str], limit: float) -> dict[str, PredictedQuality]:
+    """Return the cases that a person must look at, with the scores that say so.
 
-    Of the others the true Dice of a structure lies below it in at most one of ten.
+    Those are the cases where a structure's interval reaches below `limit`, and those unlike the training scans, for
+    which no interval holds. Of the others the true Dice of a structure lies below it in at most one of ten.
 
     Raises:
         DataError: The quality of a case was not predicted.
@@ -226,8 +222,9 @@ def referred(output: Path, cases: Sequence[str], limit: float) -> dict[str, list
         file = output / "uncertainty" / f"{case}_quality.json"
         quality = read_record(file, PredictedQuality, missing="Predict it again without --resume.")
         low = [score for score in quality.scores if score.low < limit]
-        if low or not quality.scores:  # what nobody can vouch for is looked at
-            found[case] = low
+        unlike = quality.unlikeness is not None and quality.unlikeness.flagged
+        if low or unlike or not quality.scores:  # what nobody can vouch for is looked at
+            found[case] = quality.model_copy(update={"scores": tuple(low)})
     return found
 
 

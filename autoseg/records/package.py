@@ -8,6 +8,7 @@ from pydantic import model_validator
 
 from autoseg.records.fingerprint import Fingerprint
 from autoseg.records.plan import Configuration, Plan
+from autoseg.records.quality import Reliability
 from autoseg.records.record import Record
 from autoseg.records.results import Evaluation, PostprocessingStep
 
@@ -60,6 +61,8 @@ class Package(Record):
         postprocessing: Applied in order to the merged labels.
         fingerprint: Of the training data; the cases are numbered, their ids stay at home. None where nobody measured.
         evaluation: Scores of what predicts, pooled out of fold, cases numbered likewise; None where there are none.
+        reliability: What the chosen ensemble knows of its own doubt; None where the members were named by hand, in
+            imported models and in older files.
         licence: Under which the model may be used, in its maker's words; empty when nobody said.
         intended_use: For what, in its maker's words; empty when nobody said.
         notes: What is missing or odd, a line each.
@@ -76,6 +79,7 @@ class Package(Record):
     postprocessing: tuple[PostprocessingStep, ...] = ()
     fingerprint: Fingerprint | None = None
     evaluation: Evaluation | None = None
+    reliability: Reliability | None = None
     licence: str = ""
     intended_use: str = ""
     notes: tuple[str, ...] = ()

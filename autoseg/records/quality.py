@@ -2,7 +2,23 @@
 
 from __future__ import annotations
 
+from autoseg.records.likeness import Likeness, Unlikeness
 from autoseg.records.record import Record
+from autoseg.records.temperature import TemperatureFit
+
+
+class Voice(Record):
+    """The signs that the networks of one fold usually show; networks differ in how sure they are, whatever they see.
+
+    Attributes:
+        fold: Its name.
+        centre: Mean of each sign over the cases that the fold held out, (structures, signs).
+        scale: Standard deviation likewise, above 0.
+    """
+
+    fold: str
+    centre: tuple[tuple[float, ...], ...]
+    scale: tuple[tuple[float, ...], ...]
 
 
 class QualityModel(Record):
@@ -10,7 +26,8 @@ class QualityModel(Record):
 
     Attributes:
         structure: Or region.
-        weights: Of 1, the expected Dice and the logarithm of the predicted volume (voxels + 1).
+        features: What it looks at, by the names of `images.signs.SIGNS`, each against what its fold usually shows.
+        weights: Of 1, and of each feature.
         half_width: Of the interval that holds the true Dice of 90 of 100 new cases: the conformal quantile of the
             residuals of cases that the line was fitted without, patients never split.
         coverage: Share of these cases inside such an interval; near 0.9 by construction.
@@ -19,7 +36,8 @@ class QualityModel(Record):
     """
 
     structure: str
-    weights: tuple[float, float, float]
+    features: tuple[str, ...] = ("expected_dice", "log_volume")
+    weights: tuple[float, ...]
     half_width: float
     coverage: float
     spearman: float
@@ -36,8 +54,35 @@ class PredictedScore(Record):
 
 
 class PredictedQuality(Record):
-    """Stands beside the maps of doubt of one case."""
+    """Stands beside the maps of doubt of one case.
+
+    Attributes:
+        scores: A structure each; those that nothing could be learnt of are missing.
+        unlikeness: How unlike the training scans it is; None where that was not measured.
+    """
 
     schema_version: int = 1
     case: str
     scores: tuple[PredictedScore, ...]
+    unlikeness: Unlikeness | None = None
+
+
+class Reliability(Record):
+    """What a model knows of its own doubt; travels with it.
+
+    Attributes:
+        calibration: How far its probabilities may be believed; None where nothing could be measured.
+        quality: What predicts the Dice of a new case, a structure each.
+        voices: What each fold usually shows; empty in older files, whose signs were taken as they are.
+        likeness: What tells a scan unlike those of the training; None where they were too few.
+    """
+
+    calibration: TemperatureFit | None = None
+    quality: tuple[QualityModel, ...] = ()
+    voices: tuple[Voice, ...] = ()
+    likeness: Likeness | None = None
+
+    @property
+    def temperature(self) -> float:
+        """What logits are divided by before their doubt is told."""
+        return self.calibration.temperature if self.calibration is not None else 1.0

@@ -6,9 +6,10 @@ from typing import ClassVar, Literal
 
 from autoseg.records.geometry import Triple
 from autoseg.records.labels import Labels
+from autoseg.records.likeness import Likeness
 from autoseg.records.metrics import NAMES
 from autoseg.records.plan import Configuration
-from autoseg.records.quality import QualityModel
+from autoseg.records.quality import QualityModel, Reliability, Voice
 from autoseg.records.record import GrowingRecord, Record
 from autoseg.records.temperature import TemperatureFit
 from autoseg.records.volumes import Passage
@@ -366,7 +367,7 @@ class Estimate(Record):
     high: float
 
 
-class EnsembleChoice(Record):
+class EnsembleChoice(GrowingRecord):
     """What predicts new scans.
 
     Attributes:
@@ -382,8 +383,12 @@ class EnsembleChoice(Record):
         cross_fits: The choices behind the honest estimates.
         quality: What predicts the Dice of a new case, a structure each; those with too few cases are missing.
         calibration: How far the members' probabilities may be believed; None where nothing could be measured.
+        voices: The signs of quality that each fold usually shows.
+        likeness: What tells a scan unlike those of the training; None where they were too few.
         notes: What is missing (folds, members), for people.
     """
+
+    LATER: ClassVar[tuple[str, ...]] = ("likeness", "voices")
 
     schema_version: Literal[1] = 1
     plan: str
@@ -399,5 +404,14 @@ class EnsembleChoice(Record):
     cross_fits: tuple[CrossFit, ...] = ()
     calibration: TemperatureFit | None = None
     quality: tuple[QualityModel, ...] = ()
+    voices: tuple[Voice, ...] = ()
+    likeness: Likeness | None = None
     inputs_digest: str = ""
     notes: tuple[str, ...] = ()
+
+    @property
+    def reliability(self) -> Reliability:
+        """What it knows of its own doubt."""
+        return Reliability(
+            calibration=self.calibration, quality=self.quality, voices=self.voices, likeness=self.likeness
+        )

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from autoseg.records.geometry import Box, Grid
+from autoseg.records.likeness import Unlikeness
+from autoseg.records.quality import PredictedScore
 from autoseg.records.record import Record
 
 
@@ -105,12 +107,12 @@ class Doubt:
     Attributes:
         entropy: float32 (Z, Y, X) on the scan's grid: 0 sure, 1 every class as likely as another.
         disagreement: The part of it that comes from folds and members differing, 0 to 1.
-        features: float64 (structures, 2): of `images.expected.expected_overlap`, averaged over folds.
+        signs: float64 (folds, structures, signs): of `images.signs.signs_of`.
     """
 
     entropy: np.ndarray
     disagreement: np.ndarray
-    features: np.ndarray
+    signs: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,8 @@ class Prediction:
         regions: Bit k of each voxel says whether region k holds it, unsigned (Z, Y, X); None without regions.
         doubt: How unsure it is, or None when not asked for.
         seconds: Wall time for reading, computing and export.
+        quality: The Dice that each structure is thought to have; empty when not asked for, or unknown.
+        unlikeness: How unlike the training scans the scan is; None where the model cannot tell.
     """
 
     case: str
@@ -134,3 +138,5 @@ class Prediction:
     regions: np.ndarray | None = None
     doubt: Doubt | None = None
     seconds: float = 0.0
+    quality: tuple[PredictedScore, ...] = ()
+    unlikeness: Unlikeness | None = None

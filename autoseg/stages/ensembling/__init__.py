@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from autoseg.stages.ensembling.appearance import measure_traits
 from autoseg.stages.ensembling.calibrating import calibrate
 from autoseg.stages.ensembling.counting import CaseReader, HeldOut, held_out_cases
 from autoseg.stages.ensembling.cross_fitting import cross_fit, estimates
+from autoseg.stages.ensembling.likeness import fit_likeness
 from autoseg.stages.ensembling.postprocessing import FigureRows, choose_postprocessing
-from autoseg.stages.ensembling.quality import fit_quality, predict_quality
+from autoseg.stages.ensembling.quality import fit_quality, hear_voices
 from autoseg.stages.ensembling.question import Question, ask
 from autoseg.stages.ensembling.selection import Budget, choose
 from autoseg.stages.ensembling.unmeasured import take_first
@@ -23,8 +25,10 @@ __all__ = [
     "choose_postprocessing",
     "cross_fit",
     "estimates",
+    "fit_likeness",
     "fit_quality",
+    "hear_voices",
     "held_out_cases",
-    "predict_quality",
+    "measure_traits",
     "take_first",
 ]

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from autoseg.images import postprocess, regrid
-from autoseg.images.expected import expected_overlap
+from autoseg.images.signs import signs_of
 from autoseg.records.dataset import Case, Dataset
 from autoseg.records.errors import UsageError
 from autoseg.records.plan import Plan
@@ -97,12 +97,12 @@ class OutOfFold:
         grid = fields[0].passage.original
         return LabelMap(postprocess.apply(array, choice.postprocessing, self.plan.labels, grid.spacing_mm), grid)
 
-    def expected(self, choice: EnsembleChoice, case: str) -> np.ndarray:
-        """Return what a choice's probabilities say of its own Dice, (structures, 2); see `images.expected`."""
+    def signs(self, choice: EnsembleChoice, case: str) -> np.ndarray:
+        """Return what a choice's probabilities say of its own Dice, (structures, signs); see `images.signs`."""
         fields = [
             self.field(name, case, share=share) for name, share in zip(choice.members, choice.weights, strict=True)
         ]
-        return expected_overlap(fields, output=self.plan.labels.output)
+        return signs_of(fields, output=self.plan.labels.output)
 
     def shared_cases(self, members: Sequence[str]) -> list[Case]:
         """Return the cases that every one of these candidates was judged on."""

@@ -1,7 +1,8 @@
-"""Predicting the Dice of a case without its truth, with an interval that keeps its promise.
+"""Learning to predict the Dice of a case without its truth, with an interval that keeps its promise.
 
-The features of a case come from one fold of each member, as a held-out case has them; of a new case they are averaged
-over the folds. The interval is conformal: no line is asked about a case, or a patient, that it was fitted to.
+The signs of a case come from one fold of each member, as a held-out case has them, and are taken against what that fold
+usually shows; of a new case they are averaged over the folds. The interval is conformal: no line is asked about a case,
+or a patient, that it was fitted to.
 
 Source: Vovk, Gammerman and Shafer 2005; Barber et al. 2021 (cross-conformal residuals).
 """
@@ -14,52 +15,60 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import spearmanr
 
-from autoseg.records.quality import PredictedScore, QualityModel
+from autoseg.images.signs import SIGNS
+from autoseg.records.quality import QualityModel, Voice
 from autoseg.stages.ensembling.counting import HeldOut
 from autoseg.stages.ensembling.cross_fitting import parts
 
 PROMISE = 0.9
 # Nine cases are the fewest of which nine in ten are a whole number below all of them and one more.
 FEWEST_CASES = 9
-RIDGE = 1e-3
+# Of the ridge, in cases; the one that predicts other patients best is taken.
+PENALTIES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
+
+
+# A fold's own spread counts as much as that of all folds together once it has so many cases.
+SPREAD_CASES = 10
+
+
+def hear_voices(cases: Sequence[HeldOut], signs: np.ndarray) -> tuple[Voice, ...]:
+    """Return the signs that each fold usually shows; needs no truth.
+
+    Args:
+        cases: With their fold.
+        signs: (cases, structures, len(SIGNS)), as they are.
+    """
+    folds = np.array([case.fold for case in cases])
+    names = sorted(set(folds.tolist()))
+    centres = {name: signs[folds == name].mean(axis=0) for name in names}
+    shared = np.mean([(row - centres[fold]) ** 2 for row, fold in zip(signs, folds, strict=True)], axis=0)
+    voices = []
+    for name in names:
+        own, count = signs[folds == name].var(axis=0), int((folds == name).sum())
+        spread = np.sqrt((count * own + SPREAD_CASES * shared) / (count + SPREAD_CASES))
+        centre, scale = centres[name].tolist(), np.maximum(spread, 1e-6).tolist()
+        voices.append(Voice(fold=name, centre=tuple(map(tuple, centre)), scale=tuple(map(tuple, scale))))
+    return tuple(voices)
 
 
 def fit_quality(
-    names: Sequence[str], cases: Sequence[HeldOut], features: np.ndarray, dice: np.ndarray
+    names: Sequence[str], cases: Sequence[HeldOut], signs: np.ndarray, dice: np.ndarray
 ) -> tuple[QualityModel, ...]:
     """Return a model for each structure that has cases enough of several patients.
 
     Args:
         names: Of the structures.
         cases: With patient and fold.
-        features: (cases, structures, 2), of `images.expected.expected_overlap`.
+        signs: (cases, structures, len(SIGNS)), of `predicting.quality.against_usual`.
         dice: True Dice, (cases, structures), nan where there is nothing to score.
     """
     found = []
     for column, name in enumerate(names):
         rows = [int(row) for row in np.flatnonzero(np.isfinite(dice[:, column]))]
-        apart = parts([cases[row] for row in rows])
+        apart = [np.array(places) for places in parts([cases[row] for row in rows]).values()]
         if len(rows) >= FEWEST_CASES and apart:
-            design = _design(features[rows, column])
-            found.append(_model(name, design, dice[rows, column], [list(places) for places in apart.values()]))
+            found.append(_model(name, signs[rows, column], dice[rows, column], apart))
     return tuple(found)
-
-
-def predict_quality(models: Sequence[QualityModel], names: Sequence[str], features: np.ndarray) -> list[PredictedScore]:
-    """Return the predicted Dice of each structure that has a model.
-
-    Args:
-        models: Of `fit_quality`.
-        names: Of the structures.
-        features: (structures, 2), averaged over folds.
-    """
-    scores = []
-    for model in models:
-        (row,) = _design(features[[list(names).index(model.structure)]])
-        dice = float(np.clip(row @ np.array(model.weights), 0, 1))
-        low, high = max(0.0, dice - model.half_width), min(1.0, dice + model.half_width)
-        scores.append(PredictedScore(structure=model.structure, dice=dice, low=low, high=high))
-    return scores
 
 
 def conformal_width(residuals: np.ndarray, promise: float = PROMISE) -> float:
@@ -68,17 +77,20 @@ def conformal_width(residuals: np.ndarray, promise: float = PROMISE) -> float:
     return float(ordered[min(len(ordered), math.ceil((len(ordered) + 1) * promise)) - 1])
 
 
-def _model(name: str, design: np.ndarray, dice: np.ndarray, apart: Sequence[list[int]]) -> QualityModel:
+def _model(name: str, signs: np.ndarray, dice: np.ndarray, apart: Sequence[np.ndarray]) -> QualityModel:
     predicted = np.empty(len(dice))
     for places in apart:
         others = np.setdiff1d(np.arange(len(dice)), places)
-        predicted[places] = np.clip(design[places] @ _line(design[others], dice[others]), 0, 1)
+        # Chosen anew without these cases; their own parts are what is left of the others.
+        inner = [np.flatnonzero(np.isin(others, part)) for part in apart if part is not places]
+        weights = _line(signs[others], dice[others], _best_penalty(signs[others], dice[others], inner))
+        predicted[places] = _along(weights, signs[places])
     width = conformal_width(dice - predicted)
     constant = np.ptp(predicted) == 0 or np.ptp(dice) == 0
-    first, second, third = (float(value) for value in _line(design, dice))
     return QualityModel(
         structure=name,
-        weights=(first, second, third),
+        features=SIGNS,
+        weights=tuple(_line(signs, dice, _best_penalty(signs, dice, apart)).tolist()),
         half_width=width,
         coverage=float((np.abs(dice - predicted) <= width).mean()),
         spearman=math.nan if constant else float(spearmanr(predicted, dice).statistic),
@@ -86,12 +98,29 @@ def _model(name: str, design: np.ndarray, dice: np.ndarray, apart: Sequence[list
     )
 
 
-def _design(features: np.ndarray) -> np.ndarray:
-    return np.column_stack([np.ones(len(features)), features])
+def _best_penalty(signs: np.ndarray, dice: np.ndarray, apart: Sequence[np.ndarray]) -> float:
+    """Return the penalty with the least absolute error on parts that the line was fitted without."""
+    if len(apart) < 2:
+        return PENALTIES[len(PENALTIES) // 2]
+    errors = dict.fromkeys(PENALTIES, 0.0)
+    for places in apart:
+        others = np.setdiff1d(np.arange(len(dice)), places)
+        for penalty in PENALTIES:
+            found = _along(_line(signs[others], dice[others], penalty), signs[places])
+            errors[penalty] += float(np.abs(found - dice[places]).sum())
+    return min(errors, key=lambda penalty: errors[penalty])
 
 
-def _line(design: np.ndarray, dice: np.ndarray) -> np.ndarray:
-    # Ridge around "the expected Dice is the Dice", which stands where cases are few or all alike.
-    prior = np.array([0.0, 1.0, 0.0])
-    penalty = RIDGE * np.diag([1.0, 1.0, 1.0]) * len(design)
-    return prior + np.linalg.solve(design.T @ design + penalty, design.T @ (dice - design @ prior))
+def _along(weights: np.ndarray, signs: np.ndarray) -> np.ndarray:
+    return np.asarray(np.clip(weights[0] + signs @ weights[1:], 0, 1))
+
+
+def _line(signs: np.ndarray, dice: np.ndarray, penalty: float) -> np.ndarray:
+    """Return the weights of 1 and of each sign, drawn towards the mean Dice and no sign at all."""
+    centre, spread = signs.mean(axis=0), signs.std(axis=0)
+    known = spread > 1e-9
+    scaled = (signs[:, known] - centre[known]) / spread[known]
+    inner = np.linalg.solve(scaled.T @ scaled + penalty * np.eye(scaled.shape[1]), scaled.T @ (dice - dice.mean()))
+    slopes = np.zeros(signs.shape[1])
+    slopes[known] = inner / spread[known]
+    return np.array([dice.mean() - slopes @ centre, *slopes])

@@ -65,6 +65,7 @@ def collect(
         postprocessing=choice.postprocessing if choice else (),
         fingerprint=fingerprint,
         evaluation=evaluation,
+        reliability=choice.reliability if choice else None,
         licence=licence,
         intended_use=intended_use,
         notes=choice.notes if choice else ("The members were named by hand.",),

@@ -10,14 +10,18 @@ from autoseg.stages.predicting.new_scans import predict_scan, written_values
 from autoseg.stages.predicting.packages import is_package
 from autoseg.stages.predicting.predictor import Predictor, Segmentation, describe, options_for
 from autoseg.stages.predicting.proposing import chosen_regions, proposals_changed
+from autoseg.stages.predicting.quality import against_usual
+from autoseg.stages.predicting.unlikeness import PREDICTION
 
 __all__ = [
+    "PREDICTION",
     "Explanation",
     "Member",
     "Method",
     "Options",
     "Predictor",
     "Segmentation",
+    "against_usual",
     "chosen_regions",
     "describe",
     "explain",

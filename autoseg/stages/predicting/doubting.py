@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from autoseg.images.doubt import doubt
-from autoseg.images.expected import expected_overlap
 from autoseg.images.home import Field, Output
+from autoseg.images.signs import signs_of
 from autoseg.records.volumes import Doubt, Image
 from autoseg.stages.predicting.fields import Earlier, Member, Options, predict_fields
 
@@ -51,5 +51,5 @@ def doubt_of(folds: Sequence[Sequence[Field]], *, temperature: float, output: Ou
     ]
     # Without the temperature: it would lift the tails of sure background, and kept probabilities have none.
     alone = [[fields[k % len(fields)] for fields in folds] for k in range(count)]
-    features = np.mean([expected_overlap(fields, output=output) for fields in alone], axis=0)
-    return Doubt(*doubt(voices, output=output), features)
+    signs = np.stack([signs_of(fields, output=output) for fields in alone])
+    return Doubt(*doubt(voices, output=output), signs)

@@ -14,16 +14,22 @@ from autoseg import __version__
 from autoseg.compute import devices
 from autoseg.images.cases import cropped, finite_voxels, unshaded
 from autoseg.images.header import as_matrix, check_grid, nearest_rotation
+from autoseg.images.traits import traits
+from autoseg.records.dataset import Correction
 from autoseg.records.errors import DataError, UsageError
 from autoseg.records.geometry import IDENTITY, Grid, Triple
 from autoseg.records.labels import Labels
+from autoseg.records.likeness import Unlikeness
 from autoseg.records.package import Package
 from autoseg.records.plan import Plan
+from autoseg.records.quality import PredictedScore, Reliability
 from autoseg.records.results import PostprocessingStep
-from autoseg.records.volumes import Image, LabelMap, Prediction
+from autoseg.records.volumes import Doubt, Image, LabelMap, Prediction
 from autoseg.stages.predicting import packages
 from autoseg.stages.predicting.fields import Member, Options
 from autoseg.stages.predicting.new_scans import predict_scan, written_values
+from autoseg.stages.predicting.quality import against_usual, predict_quality
+from autoseg.stages.predicting.unlikeness import PREDICTION, unlikeness
 
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -39,6 +45,11 @@ class Segmentation:
         channels: What each of the K channels stands for: `background` and the structures, or the regions.
         seconds: Wall time.
         model: Digest of the model.
+        quality: The Dice that each structure is thought to have, with its 90 % interval; empty when nobody asked, or
+            where the model cannot tell.
+        entropy: float32 (Z, Y, X): 0 sure, 1 every class as likely as another; None when nobody asked.
+        disagreement: The part of it that comes from folds and members differing; None when nobody asked.
+        unlikeness: How unlike the training scans it is (`.flagged`, `.line()`); None where the model cannot tell.
     """
 
     labels: np.ndarray
@@ -47,6 +58,10 @@ class Segmentation:
     channels: tuple[str, ...]
     seconds: float
     model: str
+    quality: tuple[PredictedScore, ...] = ()
+    entropy: np.ndarray | None = None
+    disagreement: np.ndarray | None = None
+    unlikeness: Unlikeness | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +76,7 @@ class Predictor:
         options: How to predict.
         digest: Stands for the model in every output.
         package: The manifest, where the model came as a file.
+        reliability: What the model knows of its own doubt.
     """
 
     plan: Plan
@@ -70,6 +86,7 @@ class Predictor:
     options: Options = field(default_factory=Options)
     digest: str = ""
     package: Package | None = None
+    reliability: Reliability = field(default_factory=Reliability)
     _one_at_a_time: Any = field(default_factory=threading.Lock, repr=False, compare=False)
 
     @classmethod
@@ -111,6 +128,7 @@ class Predictor:
             options=options,
             digest=model.digest,
             package=model.package,
+            reliability=(None if members else model.package.reliability) or Reliability(),
         )
 
     @property
@@ -141,6 +159,7 @@ class Predictor:
         direction: Sequence[Sequence[float]] | None = None,
         affine: Any = None,
         probabilities: bool = False,
+        uncertainty: bool = False,
         case: str = "array",
     ) -> Segmentation:
         """Return what the model says of a scan in memory; the disk is not touched.
@@ -154,6 +173,7 @@ class Predictor:
             affine: 4x4 of nibabel instead: from voxel (x, y, z) to the patient (RAS), in mm. The array is then
                 `image.get_fdata().T`.
             probabilities: Also return probabilities (needs their full size in memory).
+            uncertainty: Also return maps of the doubt and the Dice that each structure is thought to have.
             case: For messages.
 
         Raises:
@@ -161,9 +181,8 @@ class Predictor:
             DataError: The array has other axes or channels, holds numbers that are not finite (unless the model fills
                 them), or an impossible geometry.
         """
-        prediction = self.predict_image(
-            self._image(array, spacing_mm, direction, affine, case), case=case, probabilities=probabilities
-        )
+        image = self._image(array, spacing_mm, direction, affine, case)
+        prediction = self.predict_image(image, case=case, probabilities=probabilities, uncertainty=uncertainty)
         named = tuple(region.name for region in self.labels.regions)
         return Segmentation(
             labels=written_values(prediction.labels.array, self.labels),
@@ -172,10 +191,14 @@ class Predictor:
             channels=named or ("background", *(item.name for item in self.labels.structures)),
             seconds=prediction.seconds,
             model=self.digest,
+            quality=prediction.quality,
+            entropy=prediction.doubt.entropy if prediction.doubt else None,
+            disagreement=prediction.doubt.disagreement if prediction.doubt else None,
+            unlikeness=prediction.unlikeness,
         )
 
     def predict_image(
-        self, image: Image, *, case: str, probabilities: bool = False, temperature: float | None = None
+        self, image: Image, *, case: str, probabilities: bool = False, uncertainty: bool = False
     ) -> Prediction:
         """Return what the model says of a corrected scan, inside values on the scan's own grid.
 
@@ -183,13 +206,12 @@ class Predictor:
             image: As `read_image` gives it.
             case: For messages.
             probabilities: Also return probabilities (needs their full size in memory).
-            temperature: Also return the doubt, with logits divided by it; None: no doubt.
+            uncertainty: Also return the doubt, calibrated, and the Dice that each structure is thought to have.
 
         Raises:
             UserError: A network gave values that are not finite, or the scan does not fit the model.
         """
-        keeps_axes = any(item.kind == "keep_axes" for item in self.plan.corrections)
-        seen = _along_axes(image) if keeps_axes else image
+        seen = seen_by(image, self.plan.corrections)
         with self._one_at_a_time:
             prediction = predict_scan(
                 seen,
@@ -200,9 +222,34 @@ class Predictor:
                 first_stages=self.first_stages,
                 options=self.options,
                 probabilities=probabilities,
-                temperature=temperature,
+                temperature=self.reliability.temperature if uncertainty else None,
             )
-        return replace(prediction, labels=LabelMap(prediction.labels.array, image.grid))
+        return replace(
+            prediction,
+            labels=LabelMap(prediction.labels.array, image.grid),
+            quality=self._quality(prediction),
+            unlikeness=self._unlikeness(seen, prediction),
+        )
+
+    def _quality(self, prediction: Prediction) -> tuple[PredictedScore, ...]:
+        if prediction.doubt is None:
+            return ()
+        names = [name for name, _ in self.labels.targets]
+        return tuple(predict_quality(self.reliability.quality, names, self._signs(prediction.doubt)))
+
+    def _signs(self, doubt: Doubt) -> np.ndarray:
+        """Return the signs against what each fold usually shows; all members were trained on the same folds."""
+        longest = max(self.members, key=lambda member: len(member.keys))
+        folds = [key.rpartition("/fold_")[2] for key in longest.keys]
+        return against_usual(doubt.signs, folds, self.reliability.voices)
+
+    def _unlikeness(self, seen: Image, prediction: Prediction) -> Unlikeness | None:
+        if self.reliability.likeness is None:
+            return None
+        found = traits(seen, [channel.kind for channel in self.plan.channels])
+        if prediction.doubt is not None:
+            found[PREDICTION] = self._signs(prediction.doubt).ravel()
+        return unlikeness(self.reliability.likeness, found)
 
     def _image(
         self,
@@ -260,8 +307,10 @@ def describe(plan: Plan, digest: str = "") -> str:
     return f"autoseg {__version__} plan {plan.digest()}" + (f" model {digest[:16]}" if digest else "")
 
 
-def _along_axes(image: Image) -> Image:
-    """Return the image as if its axes were the patient's: for a model that never looked where they point."""
+def seen_by(image: Image, corrections: Sequence[Correction]) -> Image:
+    """Return the image as a model sees it: for one that never looked where the axes point they are the patient's."""
+    if not any(item.kind == "keep_axes" for item in corrections):
+        return image
     grid = image.grid.model_copy(update={"direction": IDENTITY, "origin_mm": (0.0, 0.0, 0.0)})
     return Image(image.array, grid, image.valid, image.notes)
 

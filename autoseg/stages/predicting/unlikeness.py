@@ -1,0 +1,45 @@
+"""How unlike the training scans a scan is, aspect by aspect.
+
+Source: Mahalanobis 1936; Woodland et al. 2024 take the same distance of a network's few strongest features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from autoseg.records.likeness import Aspect, AspectFound, Likeness, Unlikeness
+
+# The aspect that the networks' own features make; all others are of the image.
+PREDICTION = "prediction"
+
+
+def distances(aspect: Aspect, numbers: np.ndarray) -> np.ndarray:
+    """Return the distance of each row of numbers (n, d) from the training scans; what is nan is like them."""
+    scaled = np.nan_to_num((numbers - np.array(aspect.centre)) / np.array(aspect.scale))
+    squares = np.einsum("ij,jk,ik->i", scaled, np.array(aspect.precision), scaled)
+    return np.asarray(np.sqrt(np.maximum(squares, 0) / scaled.shape[1]))
+
+
+def beyond(aspect: Aspect, apart: np.ndarray) -> np.ndarray:
+    """Return how far distances lie beyond the usual ones, in times of the mean excess; 0 for usual ones."""
+    return np.asarray(np.maximum(0.0, (apart - aspect.usual) / aspect.excess))
+
+
+def unlikeness(likeness: Likeness, traits: Mapping[str, np.ndarray]) -> Unlikeness:
+    """Return how unlike the training scans a scan is.
+
+    Args:
+        likeness: Of the training scans.
+        traits: Of the scan: `images.traits.traits`, and `prediction` where it was predicted; aspects that are missing
+            say nothing.
+    """
+    found = [
+        AspectFound(name=aspect.name, unlikeness=float(beyond(aspect, distances(aspect, traits[aspect.name][None]))[0]))
+        for aspect in likeness.aspects
+        if aspect.name in traits
+    ]
+    out = sorted((item for item in found if item.unlikeness > likeness.limit), key=lambda item: -item.unlikeness)
+    most = max((item.unlikeness for item in found), default=0.0)
+    return Unlikeness(unlikeness=most, limit=likeness.limit, aspects=tuple(out))
