@@ -175,8 +175,9 @@ def _index(places: np.ndarray, layer: Tensor) -> Tensor:
 
 def _where_it_can_win(ahead: np.ndarray, along: Sequence[Taps]) -> tuple[slice, ...] | None:
     """Return the voxels of the slab that see any old voxel where a class lies `ahead` of the background."""
-    plane: np.ndarray = ahead.any(axis=0)
-    seen_along: list[np.ndarray] = [ahead.any(axis=(1, 2)), plane.any(axis=1), plane.any(axis=0)]
+    anywhere = np.logical_or.reduce
+    plane = anywhere(ahead, axis=0)
+    seen_along = (anywhere(ahead, axis=(1, 2)), anywhere(plane, axis=1), anywhere(plane, axis=0))
     parts = []
     for seen, taps in zip(seen_along, along, strict=True):
         places = np.flatnonzero(seen)
