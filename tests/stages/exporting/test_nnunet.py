@@ -199,7 +199,7 @@ def test_f84_a_checkpoint_that_would_run_code(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == [folder.name]
 
 
-def imported(folder: Path, content: dict[str, Any]) -> Package:
+def imported(folder: Path, content: dict[str, Any], flips: tuple[int, ...] | None = None) -> Package:
     published(folder, content)
     kind = "unet" if "Plain" in json.dumps(content) else "residual_unet"
     architecture = exporting.nnunet._architecture(next(iter(content["configurations"].values())), 1, 3, folder)
@@ -208,7 +208,8 @@ def imported(folder: Path, content: dict[str, Any]) -> Package:
     own = catalog.build(architecture).state_dict()
     names = dict(nnunet_weights._pairs(own, residual=kind == "residual_unet"))
     (folder / "fold_all").mkdir()
-    weights = {"network_weights": {theirs: own[ours] for ours, theirs in names.items()}}
+    weights = {"network_weights": {theirs: own[ours] for ours, theirs in names.items()},
+               "inference_allowed_mirroring_axes": flips}  # fmt: skip
     torch.save(weights, folder / "fold_all" / "checkpoint_final.pth")
     return exporting.import_folder(folder).package
 
@@ -216,7 +217,7 @@ def imported(folder: Path, content: dict[str, Any]) -> Package:
 def test_plans_become_ours(tmp_path: Path) -> None:
     content = plans("PlainConvUNet")
     content["configurations"]["3d"].update(normalization_schemes=["CTNormalization"])
-    package = imported(tmp_path / "a__3d", content)
+    package = imported(tmp_path / "a__3d", content, (0, 1, 2))
     (configuration,) = package.plan.configurations
     assert configuration.patch_shape == (16, 32, 32)
     assert configuration.spacing_mm == (2.0, 1.2, 1.2)
@@ -246,8 +247,14 @@ def test_older_plans_say_the_same(tmp_path: Path) -> None:
     assert first.plan == second.plan
 
 
+def test_a_network_that_never_saw_a_flip_sees_none_in_prediction(tmp_path: Path) -> None:
+    """nnU-Net stores None where a model was trained without mirroring, and predicts without it."""
+    (configuration,) = imported(tmp_path / "a__3d", plans("PlainConvUNet")).plan.configurations
+    assert configuration.mirror_axes == ()
+
+
 def test_two_dimensions(tmp_path: Path) -> None:
-    package = imported(tmp_path / "a__2d", plans("ResidualEncoderUNet", 2))
+    package = imported(tmp_path / "a__2d", plans("ResidualEncoderUNet", 2), (0, 1))
     (configuration,) = package.plan.configurations
     assert configuration.patch_shape == (1, 32, 32)
     assert configuration.spacing_mm == (None, 1.2, 1.2)
