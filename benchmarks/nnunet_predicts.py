@@ -2,7 +2,7 @@
 
     python nnunet_predicts.py make FOLDER                     fold_0 of the network in FOLDER/plans.json
     python nnunet_predicts.py files FOLDER INPUT OUTPUT       a folder of scans, with its usual workers
-    python nnunet_predicts.py array FOLDER SCAN OUT.npy N     one scan in memory, N times; seconds of the last, by part
+    python nnunet_predicts.py array FOLDER SCAN OUT.npy       one scan in memory after a small one; seconds by part
 
 The environment names nnU-Net's three folders, which are not used.
 """
@@ -62,8 +62,8 @@ def files(folder: Path, source: Path, output: Path) -> None:
     )
 
 
-def array(folder: Path, scan: Path, output: Path, times: int) -> None:
-    """Predict one scan several times and tell what the last took."""
+def array(folder: Path, scan: Path, output: Path) -> None:
+    """Predict a corner of a scan to warm up, then the scan, and tell what it took."""
     loaded = predictor(folder)
     image, properties = SimpleITKIO().read_images([str(scan)])
     spent = {}
@@ -71,9 +71,9 @@ def array(folder: Path, scan: Path, output: Path, times: int) -> None:
     setattr(loaded, name, timed(getattr(loaded, name), "network", spent))
     convert = "convert_predicted_logits_to_segmentation_with_correct_shape"
     setattr(predict_from_raw_data, convert, timed(getattr(predict_from_raw_data, convert), "export", spent))
-    for _ in range(times):
+    for part in (image[:, :32, :32, :32], image):
         started = time.perf_counter()
-        labels = loaded.predict_single_npy_array(image, properties, None, None, False)
+        labels = loaded.predict_single_npy_array(part, properties, None, None, False)
         spent["seconds"] = time.perf_counter() - started
     np.save(output, labels)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
@@ -94,7 +94,4 @@ def timed(function, name, spent):
 
 if __name__ == "__main__":
     word, *rest = sys.argv[1:]
-    if word == "array":
-        array(*map(Path, rest[:3]), int(rest[3]))
-    else:
-        {"make": make, "files": files}[word](*map(Path, rest))
+    {"make": make, "files": files, "array": array}[word](*map(Path, rest))

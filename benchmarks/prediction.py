@@ -5,7 +5,7 @@
 - `export`: both get random logits of 62 classes on the grid of a CT at 3 mm and give labels at half its spacing; the
   time starts with the logits in memory.
 - `large`: a CT of 512x512x300 voxels of 0.8x0.8x1 mm, 117 structures, planned at 1.5 mm, no mirroring, in bfloat16.
-  nnU-Net gets the middle eighth of the scan, and its time is scaled by voxels.
+  nnU-Net gets the middle third along each axis; its network is scaled by windows, the rest by voxels.
 - `hippocampus`: 60 cases from files to files, the same windows, 8 mirrors.
 - `latency`: a head of 182x218x182 mm by a warm server, from its file to the label map; nnU-Net's predictor in memory.
 
@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -31,6 +32,7 @@ from nnunet_model import PEER_SCRIPT, Run, make_model, run
 from scipy import ndimage
 
 from autoseg.images.files import read_header, read_volume, write_volume
+from autoseg.networks.sweep import window_starts
 from autoseg.records.geometry import Grid
 
 OURS = """
@@ -111,17 +113,20 @@ def main() -> None:
 def measure_large(
     folder: Path, data: Path, peers: str, *, classes: int, shrink: float, memory_gb: float
 ) -> dict[str, object]:
-    """Return what a CT of 512x512x300 voxels takes in autoseg, and an eighth of it in nnU-Net, scaled by voxels."""
-    model = make_model(folder, peers, patch=(128, 128, 128), features=(8, 16, 32, 32, 32), classes=classes,
+    """Return what a CT of 512x512x300 voxels takes in autoseg, and a third along each axis in nnU-Net, scaled."""
+    model = make_model(folder, peers, patch=(128, 128, 128), features=(4, 8, 16, 16, 16), classes=classes,
                        spacing_mm=1.5, ct=True)  # fmt: skip
     shape = tuple(round(size / shrink) for size in (300, 512, 512))
     scans, out = folder / "scans", folder / "out"
     write_ct(scans / "ct.nii.gz", data, shape)
-    part = tuple(size // 2 for size in shape)
+    part = tuple(size // 3 for size in shape)
     write_ct(folder / "part.nii.gz", data, shape, part)
     ours = run(sys.executable, "-m", "autoseg", "predict", "-m", model.file, "-i", scans, "-o", out,
                "--memory-gb", str(memory_gb), "--precision", "bfloat16")  # fmt: skip
-    theirs = told(run(peers, PEER_SCRIPT, "array", model.folder, folder / "part.nii.gz", folder / "part.npy", "1"))
+    theirs = told(run(peers, PEER_SCRIPT, "array", model.folder, folder / "part.nii.gz", folder / "part.npy"))
+    windows = [count_large(item) for item in (shape, part)]
+    export = (theirs["seconds"] - theirs["network"]) * math.prod(shape) / math.prod(part)
+    scaled = theirs["network"] * windows[0] / windows[1] + export
     return {
         "shape": shape,
         "classes": classes,
@@ -129,9 +134,16 @@ def measure_large(
         "said_before": [line for line in ours.told.splitlines() if "about" in line or "tiles" in line],
         "nnunet_shape": part,
         "nnunet_part": theirs,
-        "nnunet_scaled_by_voxels": round(8 * theirs["seconds"], 1),
-        "times_faster": round(8 * theirs["seconds"] / ours.seconds, 2),
+        "windows": windows,
+        "nnunet_scaled": round(scaled, 1),
+        "times_faster": round(scaled / ours.seconds, 2),
     }
+
+
+def count_large(shape: tuple[int, ...]) -> int:
+    """Return the windows of 128 voxels at 1.5 mm that both programs compute for a scan of 1x0.8x0.8 mm."""
+    grid = [round(size * mm / 1.5) for size, mm in zip(shape, (1.0, 0.8, 0.8))]
+    return math.prod(len(window_starts(max(size, 128), 128, 0.5)) for size in grid)
 
 
 def measure_hippocampus(folder: Path, data: Path, peers: str, *, cases: int) -> dict[str, object]:
@@ -155,15 +167,17 @@ def measure_hippocampus(folder: Path, data: Path, peers: str, *, cases: int) -> 
 
 
 def measure_latency(folder: Path, peers: str, *, shrink: float) -> dict[str, object]:
-    """Return seconds that a warm server takes for a 1 mm head MR, its second request, and nnU-Net's predictor."""
+    """Return seconds that a warm server takes for a 1 mm head MR, and nnU-Net's predictor, after a small scan each."""
     model = make_model(folder, peers, patch=(128, 128, 128), features=(8, 16, 32, 64, 64), classes=30, spacing_mm=1.0,
                        ct=False)  # fmt: skip
     scan = folder / "head.nii.gz"
     write_head(scan, tuple(round(size / shrink) for size in (182, 218, 182)))
+    small = folder / "small.nii.gz"
+    write_head(small, (32, 32, 32))
     labels = folder / "ours.nii.gz"
     with serving(model.file) as address:
-        seconds = [post(f"{address}/predict?name=head.nii.gz", scan, labels) for _ in range(2)]
-    theirs = told(run(peers, PEER_SCRIPT, "array", model.folder, scan, folder / "theirs.npy", "2"))
+        seconds = [post(f"{address}/predict?name=head.nii.gz", path, labels) for path in (small, scan)]
+    theirs = told(run(peers, PEER_SCRIPT, "array", model.folder, scan, folder / "theirs.npy"))
     same = float(np.mean(read_labels(labels) == np.load(folder / "theirs.npy")))
     return {"server_seconds": round(seconds[-1], 2), "nnunet_in_memory": theirs, "same_voxels": round(same, 5)}
 
