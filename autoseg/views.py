@@ -13,10 +13,22 @@ if TYPE_CHECKING:
     from autoseg.records.forecast import Forecast
     from autoseg.records.plan import Plan
     from autoseg.records.quality import PredictedQuality
+    from autoseg.records.requests import ExpectedCost
     from autoseg.records.results import EnsembleChoice, Estimate
     from autoseg.stages.evaluating import CandidateTable, Froc, Scores, StructureSummary
 
 MOST_ROWS = 60  # of a table that is not what was asked for first
+
+
+def expected_costs(cases: Sequence[str], costs: Sequence[ExpectedCost]) -> None:
+    """Print what predicting each scan will take."""
+    rows = [(cost.case, f"{cost.seconds:.1f}", f"{cost.memory_gb:.2f}", cost.tiles) for cost in costs[:MOST_ROWS]]
+    what = "1 scan" if len(cases) == 1 else f"{len(cases)} scans"
+    console.table(f"would predict {what}", ("scan", "about seconds", "memory GB", "tiles"), rows)
+    unread = sorted(set(cases) - {cost.case for cost in costs})
+    if unread:
+        console.line(f"whose header cannot be read: {', '.join(unread)}")
+    console.line(f"{sum(cost.seconds for cost in costs):.0f} seconds of computing together")
 
 
 def plan(made: Plan) -> None:

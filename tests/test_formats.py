@@ -60,6 +60,41 @@ def test_the_same_prediction_in_every_format(whole_way: WholeWay, scan: Path, tm
     assert '"rim"' in (out / "labels.txt").read_text()
 
 
+def test_the_cost_is_said_before_and_after(whole_way: WholeWay, scan: Path, tmp_path: Path) -> None:
+    out, at = tmp_path / "out", ("-d", "Knot", "--root", whole_way.root, *QUICK)
+    words = ("predict", *at, "-i", scan, "-o", out, "--memory-gb", 0.01)
+    (cost,) = done(*words, "--dry-run", "--json").json()
+    assert cost["case"] == "new"
+    assert cost["seconds"] > 0
+    assert 0 < cost["memory_gb"] < 8
+    assert "would predict 1 scan" in done(*words, "--dry-run").out
+    assert not out.exists(), "a dry run writes nothing"
+    said = done(*words).err
+    assert "1 scan: about" in said
+    assert "GB of memory at most" in said
+    assert "seconds a scan" in said
+
+
+def test_probabilities_are_written_beside_the_labels(whole_way: WholeWay, scan: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    labels, grid = files.read_volume(predict(whole_way, scan, out, "--probabilities"))
+    core, rim = (files.read_volume(out / "probabilities" / f"new_{name}.nii.gz") for name in ("core", "rim"))
+    assert core[0].dtype == np.float32
+    assert grid.difference(core[1]) is None
+    assert {path.name for path in out.iterdir()} == {"new.nii.gz", "probabilities"}
+    # Two digits of a probability are kept: where the first is clearly ahead, the label says so.
+    background = 1 - core[0] - rim[0]
+    for value, ahead, others in ((1, core[0], (background, rim[0])), (5, rim[0], (background, core[0]))):
+        assert (labels[ahead > np.maximum(*others) + 0.01] == value).all()
+
+
+def test_fast_and_uncertainty_exclude_each_other(whole_way: WholeWay, scan: Path, tmp_path: Path) -> None:
+    words = ("predict", "-d", "Knot", "--root", whole_way.root, "-i", scan, "-o", tmp_path / "out", "--fast")
+    assert "Leave one of them out." in refused(*words, "--uncertainty", code=2)
+    assert not (tmp_path / "out").exists()
+    assert done(*words, *QUICK, "--json").json()["new"].endswith("new.nii.gz")
+
+
 @pytest.mark.parametrize("name", ["auto", *(name for name in FORMATS if name not in DICOM)])
 def test_resume_leaves_every_format_as_it_is(whole_way: WholeWay, scan: Path, tmp_path: Path, name: str) -> None:
     first = predict(whole_way, scan, tmp_path / "out", "--format", name)

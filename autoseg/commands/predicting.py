@@ -32,6 +32,9 @@ def predict(
     model: Model = None,
     plan: PlanName = "default",
     mirror: Annotated[bool, typer.Option(help="Average over flipped images: up to 8 times the cost.")] = True,
+    fast: Annotated[
+        bool, typer.Option("--fast", help="Find where structures are by a quick pass, and predict only around them.")
+    ] = False,
     step: Annotated[float, typer.Option(min=0.1, max=1.0, help="Distance of windows, as a share of the patch.")] = 0.5,
     resume: Annotated[bool, typer.Option(help="Keep whole label maps that are there already.")] = False,
     format: Annotated[
@@ -53,13 +56,21 @@ def predict(
     uncertainty: Annotated[
         bool, typer.Option("--uncertainty", help="Also write maps of entropy and disagreement, to OUTPUT/uncertainty.")
     ] = False,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Also write each structure's probability, to OUTPUT/probabilities.")
+    ] = False,
     refer: Annotated[
         float | None,
         typer.Option(min=0.0, max=1.0, help="Name the scans that a person must look at: Dice may be below this."),
     ] = None,
     memory_gb: Annotated[
         float | None,
-        typer.Option(min=0.01, help="For a scan's logits; tiles shrink to fit. [default: half of free memory]"),
+        typer.Option(
+            min=0.01, help="For windows and logits of a scan; tiles shrink to fit. [default: half of free memory]"
+        ),
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="float32, bfloat16 or float16. [default: that of the training where it is fast]")
     ] = None,
     device: Device = None,
     root: Root = None,
@@ -84,10 +95,13 @@ def predict(
         new_uids=new_uids,
         hide_patient_id=hide_patient_id,
         memory_gb=memory_gb,
+        precision=precision,
+        fast=fast,
+        probabilities=probabilities,
     )
     if dry_run:
-        found = predicting.scans(predictor, source, plan)
-        console.as_json(found) if json else console.line(f"would predict {len(found)} scans: {', '.join(found)}")
+        found, costs = predicting.preview(predictor, source, request)
+        console.as_json([vars(cost) for cost in costs]) if json else views.expected_costs(found, costs)
         return
     with console.progress(silent=json) as tell:
         written = predicting.predict(predictor, source, output, request, tell=tell)

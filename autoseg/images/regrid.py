@@ -19,6 +19,7 @@ from autoseg.images.home import (
     home_regions,
     paint_regions,
     probabilities_to_keep,
+    readings,
     tile_count,
 )
 from autoseg.images.orientation import orient, orient_grid, permute, permute_grid, reorient
@@ -40,6 +41,7 @@ __all__ = [
     "paint_regions",
     "plan_passage",
     "probabilities_to_keep",
+    "readings",
     "reorient",
     "resample",
     "resize",

@@ -5,14 +5,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from autoseg.images.resizing import Taps, reach, window
+from autoseg.images.resizing import Taps, interpolate, reach, window
+
+# Logits that are compared at once: with what stands beside them they fit a core's own cache.
+ROWS_NUMBERS = 2**17
 
 
 def largest(block: Tensor, along: Sequence[Taps], dtype: np.dtype) -> np.ndarray:
@@ -29,17 +34,76 @@ def largest(block: Tensor, along: Sequence[Taps], dtype: np.dtype) -> np.ndarray
     Returns:
         (z, y, x).
     """
-    shape = tuple(int(lower.size) for lower, _, _ in along)
-    labels = torch.zeros(shape, dtype=torch.uint8 if dtype == np.uint8 else torch.int16, device=block.device)
+    labels = np.zeros([lower.size for lower, _, _ in along], dtype)
+    if block.device.type == "cpu":
+        # NumPy: on one core it gathers 4 times and compares 6 times as fast as torch, so threads are made here.
+        _in_threads(lambda rows: _largest_of_rows(block.numpy(), along, rows, labels), labels.shape[0])
+        return labels
+    return _largest_on_card(block, along, labels)
+
+
+def _in_threads(work: Callable[[slice], None], rows: int) -> None:
+    """Call `work` with parts of the rows, one for each thread that torch may use."""
+    count = min(torch.get_num_threads(), rows)
+    edges = [rows * place // max(1, count) for place in range(count + 1)]
+    parts = [slice(low, high) for low, high in pairwise(edges)]
+    if count <= 1:
+        for part in parts:
+            work(part)
+        return
+    with ThreadPoolExecutor(count) as threads:
+        list(threads.map(work, parts))
+
+
+def _largest_of_rows(block: np.ndarray, along: Sequence[Taps], rows: slice, labels: np.ndarray) -> None:
+    """Write the class of the largest logit into `rows` of the labels."""
+    read, first = window(along[0], rows)
+    block, along, labels = block[:, read], (first, *along[1:]), labels[rows]
+    best = _climb_array(block[0], along)
+    best = best.copy() if np.shares_memory(best, block) else best
+    for value in range(1, len(block)):
+        part = _where_it_can_win(block[value] > block[0], along)
+        if part is None:
+            continue
+        seen = [window(taps, piece) for taps, piece in zip(along, part, strict=True)]
+        layer = block[value][tuple(source for source, _ in seen)]
+        (z_taps, y_taps, x_taps) = (taps for _, taps in seen)
+        layer = interpolate(interpolate(layer, 2, x_taps), 1, y_taps)
+        _climb_into(layer, z_taps, value, best=best[part], labels=labels[part])
+
+
+def _climb_into(layer: np.ndarray, along: Taps, value: int, *, best: np.ndarray, labels: np.ndarray) -> None:
+    """Interpolate along z, a few rows at a time so that they stay in the cache, and take the places where it wins."""
+    lower, upper, weight = along
+    at_once = max(1, ROWS_NUMBERS // max(1, best[0].size))
+    for start in range(0, lower.size, at_once):
+        rows = slice(start, start + at_once)
+        logits = interpolate(layer, 0, (lower[rows], upper[rows], weight[rows]))
+        here, there = best[rows], labels[rows]
+        # Classes come in rising order, so the label of the latest winner is the largest one so far.
+        won = np.greater(logits, here).view(np.uint8)
+        np.maximum(there, np.multiply(won, value, dtype=there.dtype), out=there)
+        np.maximum(here, logits, out=here)
+
+
+def _climb_array(layer: np.ndarray, along: Sequence[Taps]) -> np.ndarray:
+    """Do what `climb` does; the same numbers."""
+    for axis in (2, 1, 0):
+        layer = interpolate(layer, axis, along[axis])
+    return layer
+
+
+def _largest_on_card(block: Tensor, along: Sequence[Taps], result: np.ndarray) -> np.ndarray:
+    kind = torch.uint8 if result.dtype == np.uint8 else torch.int16
+    labels = torch.zeros(result.shape, dtype=kind, device=block.device)
     best = climb(block[0], along).clone()
     for value in range(1, len(block)):
-        part = _where_it_can_win(block, value, along)
+        part = _where_it_can_win((block[value] > block[0]).cpu().numpy(), along)
         if part is None:
             continue
         read = [window(taps, piece) for taps, piece in zip(along, part, strict=True)]
         logits = climb(block[value][tuple(source for source, _ in read)], [taps for _, taps in read])
         here, there = best[part], labels[part]
-        # Classes come in rising order, so the label of the latest winner is the largest one so far.
         won = torch.gt(logits, here).to(labels.dtype).mul_(value)
         torch.maximum(there, won, out=there)
         torch.maximum(here, logits, out=here)
@@ -109,12 +173,15 @@ def _index(places: np.ndarray, layer: Tensor) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(places, dtype=np.int64)).to(layer.device)
 
 
-def _where_it_can_win(block: Tensor, value: int, along: Sequence[Taps]) -> tuple[slice, ...] | None:
-    ahead = block[value] > block[0]
+def _where_it_can_win(ahead: np.ndarray, along: Sequence[Taps]) -> tuple[slice, ...] | None:
+    """Return the voxels of the slab that see any old voxel where a class lies `ahead` of the background."""
+    anywhere = np.logical_or.reduce
+    plane = anywhere(ahead, axis=0)
+    seen_along = (anywhere(ahead, axis=(1, 2)), anywhere(plane, axis=1), anywhere(plane, axis=0))
     parts = []
-    for axis, taps in enumerate(along):
-        places = ahead.any(dim=tuple(a for a in range(3) if a != axis)).nonzero()
-        if not len(places):
+    for seen, taps in zip(seen_along, along, strict=True):
+        places = np.flatnonzero(seen)
+        if not places.size:
             return None
         part = reach(taps, int(places[0]), int(places[-1]) + 1)
         if part.start >= part.stop:

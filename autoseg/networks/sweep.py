@@ -46,7 +46,10 @@ class Swap:
 
 @dataclass(frozen=True)
 class Setting:
-    """How windows are computed.
+    """How windows are computed: the mean over windows, flips and networks.
+
+    Windows overlap by `1 - step_fraction`, spread evenly from edge to edge, and weigh less towards their borders (a
+    Gaussian, sigma 1/8 of the patch).
 
     Attributes:
         networks: On `device`; all see the same windows.
@@ -60,6 +63,9 @@ class Setting:
         merge: One field for the mean of the networks instead of one a network.
         swap: Channels that a flip exchanges.
         cancel: Asked before each batch; True stops.
+
+    Source:
+        Isensee et al. 2021, doi:10.1038/s41592-020-01008-z (inference).
     """
 
     networks: tuple[nn.Module, ...]

@@ -5,20 +5,21 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from autoseg.compute import devices
 from autoseg.images import files
-from autoseg.images.cases import read_image
+from autoseg.images.cases import read_grid, read_image
 from autoseg.pipeline import Tell, quiet
 from autoseg.pipeline.overlapping import overlapped
 from autoseg.records.dataset import Case, Channel, Dataset
-from autoseg.records.errors import CasesFailed, DataError, UserError
+from autoseg.records.errors import CasesFailed, DataError, UsageError, UserError
 from autoseg.records.labels import Labels
 from autoseg.records.metrics import Scoring
 from autoseg.records.plan import Plan
 from autoseg.records.quality import PredictedQuality, Reliability
-from autoseg.records.requests import EvaluateRequest, PredictRequest
+from autoseg.records.requests import EvaluateRequest, ExpectedCost, PredictRequest
 from autoseg.records.results import EnsembleChoice, RunRecord
 from autoseg.records.volumes import Image, LabelMap, Prediction
 from autoseg.stages import evaluating, predicting
@@ -30,8 +31,6 @@ from autoseg.workspace import Workspace, check_writable, read_record, write_reco
 log = logging.getLogger(__name__)
 
 USUAL_EVALUATION = EvaluateRequest()
-
-log = logging.getLogger(__name__)
 
 
 def predict(
@@ -50,6 +49,9 @@ def predict(
         CasesFailed: Some scans could not be predicted; the others were written.
     """
     outputs.check_format(request.format)
+    if request.fast and request.uncertainty:
+        fix = "Leave one of them out."
+        raise UsageError("the doubt of a whole scan is not known where only a part is predicted", fix=fix)
     channels = _channels(model, request.plan)
     scans = find_scans(source, channels)
     _choice(model, request)  # known to be there before a folder is made
@@ -63,14 +65,22 @@ def predict(
         if request.resume and (kept := _kept(formats[scan.id], scan, predictor.labels, output / scan.id))
     }
     failures: dict[str, UserError] = {}
+    wanted = [scan for scan in scans if scan.id not in written]
+    expected = expected_costs(predictor, wanted)
+    ahead = _Ahead({cost.case: cost.seconds for cost in expected})
+    if expected:
+        log.info("%s", _said(expected))
 
     def read(scan: Case) -> Image:
         formats[scan.id].require(scan, request.new_uids)
         return read_image(scan.images, channels, predictor.plan.corrections, case=scan.id, kept=registrations)
 
     def compute(scan: Case, image: Image) -> Prediction:
-        tell(f"predict {scan.id}", (len(written) + len(failures)) / len(scans), None)
-        prediction = predictor.predict_image(image, case=scan.id, uncertainty=request.uncertainty)
+        tell(f"predict {scan.id}", (len(written) + len(failures)) / len(scans), ahead.left())
+        prediction = predictor.predict_image(
+            image, case=scan.id, probabilities=request.probabilities, scratch=output, uncertainty=request.uncertainty
+        )
+        ahead.done(scan.id, prediction.seconds)
         if prediction.unlikeness is not None and prediction.unlikeness.flagged:
             log.warning("%s is %s: look at its labels", scan.id, prediction.unlikeness.line())
         return prediction
@@ -79,12 +89,14 @@ def predict(
         try:
             # The label map comes last: where it lies, `--resume` takes the case for done.
             _write_doubt(output / "uncertainty", prediction, predictor.plan)
+            outputs.write_probabilities(
+                output / "probabilities", prediction, predictor.labels, description=predictor.description
+            )
             segmentation = _segmentation(scan, prediction, predictor, request)
             return _place(formats[scan.id].write(segmentation, output / scan.id))
         except DataError as error:  # the format cannot hold it; a full disk ends the run
             return error
 
-    wanted = [scan for scan in scans if scan.id not in written]
     started = time.perf_counter()
     for scan, outcome in overlapped(wanted, read, compute, write):
         if isinstance(outcome, UserError):
@@ -98,6 +110,43 @@ def predict(
     if failures:
         raise CasesFailed(f"{len(failures)} of {len(scans)} scans could not be predicted", failures)
     return written
+
+
+@dataclass
+class _Ahead:
+    """The time that is left: what is expected of the cases ahead, scaled by how it turned out so far."""
+
+    expected: dict[str, float]
+    past: float = 0.0
+    taken: float = 0.0
+
+    def done(self, case: str, seconds: float) -> None:
+        self.past += self.expected.pop(case, 0.0)
+        self.taken += seconds
+
+    def left(self) -> float | None:
+        scale = self.taken / self.past if self.past > 0 else 1.0
+        return scale * sum(self.expected.values()) if self.expected else None
+
+
+def expected_costs(predictor: predicting.Predictor, scans: Sequence[Case]) -> list[ExpectedCost]:
+    """Return what each scan will take, from its header; scans whose header cannot be read are left out."""
+    costs = {}
+    for scan in scans:
+        try:
+            costs[scan.id] = predictor.expected_cost(read_grid(scan.images, predictor.plan.channels))
+        except UserError as error:  # reading it says so again, where failures are gathered
+            log.debug("%s: no cost: %s", scan.id, error)
+    pace = predictor.measure_pace() if costs else ()
+    return [ExpectedCost(case, cost.seconds(pace), cost.memory_bytes / 2**30, cost.tiles)
+            for case, cost in costs.items()]  # fmt: skip
+
+
+def _said(costs: Sequence[ExpectedCost]) -> str:
+    together, most = sum(cost.seconds for cost in costs), max(cost.memory_gb for cost in costs)
+    one = "1 scan" if len(costs) == 1 else f"{len(costs)} scans"
+    each = "" if len(costs) == 1 else f", {together / len(costs):.1f} seconds a scan"
+    return f"{one}: about {together:.0f} seconds of computing{each}; {most:.1f} GB of memory at most"
 
 
 def _choice(model: Workspace | Path, request: PredictRequest) -> EnsembleChoice | None:
@@ -119,6 +168,8 @@ def load(model: Workspace | Path, request: PredictRequest) -> predicting.Predict
             step_fraction=request.step_fraction,
             memory_gb=request.memory_gb,
             members=request.members,
+            precision=request.precision,
+            fast=request.fast,
         )
     plan = model.plan(request.plan)
     choice = None if request.members else model.choice(plan.name)
@@ -131,14 +182,15 @@ def load(model: Workspace | Path, request: PredictRequest) -> predicting.Predict
         first_stages=stages,
         postprocessing=choice.postprocessing if choice else (),
         reliability=choice.reliability if choice else Reliability(),
-        options=options_for(_folder_of(model, members[0]), request),
+        options=replace(options_for(_folder_of(model, members[0]), request), fast=request.fast),
         digest=members[0].digest,
     )
 
 
-def scans(model: Workspace | Path, source: Path, plan_name: str) -> list[str]:
-    """Return the ids of the scans that a prediction would find."""
-    return [scan.id for scan in find_scans(source, _channels(model, plan_name))]
+def preview(model: Workspace | Path, source: Path, request: PredictRequest) -> tuple[list[str], list[ExpectedCost]]:
+    """Return the ids of the scans that a prediction would find, and what those with a readable header will take."""
+    found = find_scans(source, _channels(model, request.plan))
+    return [scan.id for scan in found], expected_costs(load(model, request), found)
 
 
 def _channels(model: Workspace | Path, plan_name: str) -> tuple[Channel, ...]:
@@ -194,6 +246,7 @@ def options_for(folder: Path, request: PredictRequest) -> predicting.Options:
         mirror=request.mirror,
         step_fraction=request.step_fraction,
         memory_gb=request.memory_gb,
+        precision=request.precision,
     )
 
 

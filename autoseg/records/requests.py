@@ -74,7 +74,10 @@ class PredictRequest:
     Attributes:
         format: None: NIfTI, or pictures where pictures came in.
         uncertainty: Whether maps of its doubt are written as well.
-        memory_gb: What the logits of a scan may take at once; None takes half of what is free.
+        memory_gb: What windows and the logits of a scan may take at once; None takes half of what is free.
+        precision: What the networks compute in; None: what they were trained in, where the device is fast in it.
+        fast: Whether a quick pass finds where structures are, and only that region is predicted.
+        probabilities: Whether the probability of every structure is written as well.
     """
 
     plan: str = "default"
@@ -89,6 +92,26 @@ class PredictRequest:
     hide_patient_id: bool = False
     uncertainty: bool = False
     memory_gb: float | None = None
+    precision: str | None = None
+    fast: bool = False
+    probabilities: bool = False
+
+
+@dataclass(frozen=True)
+class ExpectedCost:
+    """What predicting a scan will take, as its header tells.
+
+    Attributes:
+        case: Its id.
+        seconds: Of computing, at the pace of this device.
+        memory_gb: Beside the program itself.
+        tiles: Into which it is cut so that its logits fit the memory.
+    """
+
+    case: str
+    seconds: float
+    memory_gb: float
+    tiles: int
 
 
 @dataclass(frozen=True)

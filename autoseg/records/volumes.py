@@ -123,7 +123,7 @@ class Prediction:
         case: Its id.
         labels: Inside values (softmax) or painted region values, on the original grid.
         members: Digest-free names of the models that took part (`ModelId.key()`).
-        probabilities: float32, (K, Z, Y, X) on the original grid, or None when not asked for.
+        probabilities: float32 (float16 on disk), (K, Z, Y, X) on the original grid, or None when not asked for.
         regions: Bit k of each voxel says whether region k holds it, unsigned (Z, Y, X); None without regions.
         doubt: How unsure it is, or None when not asked for.
         seconds: Wall time for reading, computing and export.

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from autoseg.networks.sliding_window import Swap, importance, predict, predict_each, window_starts
+from autoseg.networks.sliding_window import as_tensor, whole
+from autoseg.networks.sweep import Setting, Swap, flips_along, importance, sweep, window_starts
 from autoseg.records.errors import UserError
 
 PATCH = (4, 6, 5)
@@ -48,8 +49,21 @@ def image(*shape: int) -> torch.Tensor:
 
 
 def run(network: nn.Module, picture: torch.Tensor | np.ndarray, patch: tuple[int, int, int] = PATCH, **more):
-    keys = {"dimensions": 3, "mirror_axes": ()} | more
-    return predict([network], picture, patch, **keys)
+    return run_all([network], picture, patch, **more)[0]
+
+
+def run_all(
+    networks: list[nn.Module],
+    picture: torch.Tensor | np.ndarray,
+    patch: tuple[int, int, int] = PATCH,
+    *,
+    dimensions: int = 3,
+    mirror_axes: tuple[int, ...] = (),
+    **more,
+) -> torch.Tensor:
+    """Logits of every field over the whole image."""
+    flips = flips_along(mirror_axes, dimensions)
+    return whole(Setting(tuple(networks), patch, dimensions, flips, **more), as_tensor(picture))
 
 
 @settings(max_examples=20, deadline=None)
@@ -125,9 +139,9 @@ def test_mirroring_changes_nothing_for_a_symmetric_network() -> None:
 def test_networks_are_averaged_or_kept_apart() -> None:
     picture = image(1, 5, 9, 7)
     pair = [Scaled(1), Scaled(3)]
-    mean = predict(pair, picture, PATCH, dimensions=3, mirror_axes=(1,))
+    (mean,) = run_all(pair, picture, mirror_axes=(1,))
     torch.testing.assert_close(mean, 2 * picture, rtol=0, atol=1e-5)
-    first, second = predict_each(pair, picture, PATCH, dimensions=3, mirror_axes=(1,))
+    first, second = run_all(pair, picture, mirror_axes=(1,), merge=False)
     torch.testing.assert_close(first, picture, rtol=0, atol=1e-5)
     torch.testing.assert_close(second, 3 * picture, rtol=0, atol=1e-5)
 
@@ -209,8 +223,6 @@ def test_a_cascade_s_input_is_exchanged_too():
 
 
 def test_between_two_rows_gradients_are_as_they_were() -> None:
-    from autoseg.networks.sweep import Setting, flips_along, sweep
-
     network = torch.nn.Conv3d(1, 2, 1)
     setting = Setting(
         networks=(network,),

@@ -51,7 +51,7 @@ def pixels(item: SliceFacts) -> np.ndarray:
     Raises:
         ValueError: Its voxels are cut short, or compressed in a way that nobody here reads.
     """
-    from pydicom.pixels import pixel_array
+    from pydicom.pixels.utils import pixel_array
 
     assert item.frame is not None
     try:

@@ -107,7 +107,7 @@ def _in_spreads(table: np.ndarray, ids: Sequence[str], reasons: dict[str, str]) 
     spread = table[:, 4] - table[:, 0]
     if np.median(spread > 0) > 0:
         for place in np.flatnonzero(spread <= 0):
-            reasons.setdefault(ids[place], f"nine tenths of its voxels are {table[place, 2]:.4g}")
+            reasons.setdefault(ids[int(place)], f"nine tenths of its voxels are {table[place, 2]:.4g}")
     moved = table - table[:, :1]
     return np.divide(moved, spread[:, None], out=np.zeros_like(moved), where=spread[:, None] > 0)
 

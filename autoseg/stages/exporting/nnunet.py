@@ -265,7 +265,7 @@ def _configuration(
     spacing = [float(size) for size in settings["spacing"]]
     patch = [int(size) for size in settings["patch_size"]]
     shape = [max(1, round(float(size))) for size in settings.get("median_image_size_in_voxels", patch)]
-    axes = range(architecture.dimensions) if mirror_axes is None else mirror_axes
+    axes = mirror_axes or ()  # None is what nnU-Net stores of a network that never saw a flip
     numbers = published["foreground_intensity_properties_per_channel"]
     normalizations = tuple(
         _normalization(channel.name, scheme, bool(masked), numbers[str(index)])

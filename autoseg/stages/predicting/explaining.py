@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from autoseg.images.maps import at_home
-from autoseg.networks import explaining, sliding_window
+from autoseg.networks import explaining, sliding_window, sweep
 from autoseg.networks.explaining import Target
 from autoseg.records.errors import UsageError
 from autoseg.records.labels import Labels
@@ -153,10 +153,10 @@ def _over_windows(
     padded, before = _padded(image, patch)
     starts = list(
         itertools.product(
-            *(sliding_window.window_starts(size, step, 0.5) for size, step in zip(padded.shape[1:], patch, strict=True))
+            *(sweep.window_starts(size, step, 0.5) for size, step in zip(padded.shape[1:], patch, strict=True))
         )
     )
-    importance = sliding_window.importance(patch)
+    importance = sweep.importance(patch)
     total = torch.zeros(padded.shape[1:])
     for start in starts:
         total[_part(start, patch)] += importance

@@ -13,13 +13,15 @@ from autoseg.images.context import merged, split_by_side, with_neighbours
 from autoseg.images.proposals import Foreground
 from autoseg.images.regrid import Field
 from autoseg.networks import sliding_window
-from autoseg.networks.sweep import Setting, flips_along
+from autoseg.networks.sweep import Setting, Swap, flips_along
 from autoseg.records.errors import DataError, UserError
 from autoseg.records.plan import Configuration
 from autoseg.records.volumes import Image, LabelMap, Passage, PreprocessedCase
 from autoseg.stages import preprocessing
 from autoseg.stages.predicting import regional
-from autoseg.stages.predicting.streaming import Computed, on_device
+from autoseg.stages.predicting.region import cut, region_on
+from autoseg.stages.predicting.streaming import Computed, free_bytes, on_device
+from autoseg.stages.predicting.windows import slab_memory, window_batch
 
 Earlier = Mapping[str, LabelMap | Foreground]
 """First stage's configuration -> its label map in the scan's geometry (cascade), or what it proposes (regions)."""
@@ -52,7 +54,8 @@ class Options:
         precision: What the networks compute in.
         mirror: Whether predictions of flipped images are averaged in, along the axes that training flipped.
         step_fraction: Distance of two windows as a fraction of the patch.
-        memory_gb: What the logits of a scan may take while they are added up; None takes half of what is free.
+        memory_gb: What windows and the logits that they are added up in may take; None takes half of what is free.
+        fast: Whether a quick pass finds where structures are, and only that region is predicted.
     """
 
     device: str = "cpu"
@@ -60,6 +63,7 @@ class Options:
     mirror: bool = True
     step_fraction: float = 0.5
     memory_gb: float | None = None
+    fast: bool = False
 
 
 def predict_fields(
@@ -95,6 +99,7 @@ def open_fields(
     case: str,
     options: Options,
     previous: Earlier | None = None,
+    region: LabelMap | None = None,
 ) -> list[Field]:
     """Return what `predict_fields` does, computed only as `home` reads it; each field can be read once or again.
 
@@ -104,6 +109,7 @@ def open_fields(
         case: For messages.
         options: How.
         previous: Likewise.
+        region: What a quick pass found, in the scan's geometry: fields cover what lies around it. None: everything.
     """
     prepared: dict[str, PreprocessedCase] = {}
     fields = []
@@ -112,16 +118,19 @@ def open_fields(
         if key not in prepared:
             prepared[key] = preprocessing.prepare(image, None, member.configuration, case=case)
         array = network_input(prepared[key], member, previous or {})
-        computed = _computed(array, member, case, options)
-        lazy: Computed | regional.Regional = computed
+        passage, sides = prepared[key].passage, member.configuration.sides
         if member.configuration.regions is not None:
-            lazy = _in_regions(computed, prepared[key], member, previous or {})
-        source: Computed | regional.Regional | np.ndarray = lazy
-        sides = member.configuration.sides
+            found = _in_regions(_computed(array, member, case, options), prepared[key], member, previous or {})
+            source = found if sides is None or sides.handling != "merge_split" else split_by_side(found.whole(), sides)
+            fields.append(Field(source, passage, member.weight))
+            continue
         if sides is not None and sides.handling == "merge_split":
             # Which side a voxel lies on follows from its place in the whole grid.
-            source = split_by_side(_whole(lazy), sides)
-        fields.append(Field(source, prepared[key].passage, member.weight))
+            whole = split_by_side(_whole(_computed(array, member, case, options)), sides)
+            fields.append(Field(whole, passage, member.weight))
+            continue
+        part = None if region is None else region_on(region, passage, member.configuration.patch_shape)
+        fields.append(Field(_computed(cut(array, part), member, case, options), passage, member.weight, part))
     return fields
 
 
@@ -159,9 +168,16 @@ def _without_first_stage(member: Member, case: PreprocessedCase) -> DataError:
 
 
 def _computed(image: np.ndarray, member: Member, case: str, options: Options) -> Computed:
+    setting = on_device(setting_of(member, options), options.device)
+    tensor = sliding_window.as_tensor(image)
+    return Computed(tensor, setting, member.configuration.architecture.output_channels, case)
+
+
+def setting_of(member: Member, options: Options) -> Setting:
+    """Return how a member's windows are computed."""
     configuration = member.configuration
     axes = _mirror_axes(configuration) if options.mirror else ()
-    setting = Setting(
+    return Setting(
         networks=member.networks,
         patch=tuple(configuration.patch_shape),
         dimensions=configuration.dimensions,
@@ -169,11 +185,30 @@ def _computed(image: np.ndarray, member: Member, case: str, options: Options) ->
         step_fraction=options.step_fraction,
         precision=options.precision,
         device=torch.device(options.device),
-        window_batch=sliding_window.default_batch(configuration.patch_shape, options.device),
+        window_batch=window_batch(
+            configuration,
+            precision=options.precision,
+            device=options.device,
+            memory_bytes=memory_bytes(options),
+        ),
         swap=_swap(configuration),
     )
-    tensor = sliding_window.as_tensor(image)
-    return Computed(tensor, on_device(setting, options.device), configuration.architecture.output_channels, case)
+
+
+def memory_bytes(options: Options) -> float:
+    """Return what a scan may take: as asked for, else half of what is free."""
+    return free_bytes(options.device) if options.memory_gb is None else options.memory_gb * 2**30
+
+
+def slab_memory_of(fields: Sequence[Field], members: Sequence[Member], options: Options) -> float:
+    """Return what of the memory is left for the fields' logits beside the windows."""
+    return slab_memory(
+        [member.configuration for member in members],
+        precision=options.precision,
+        device=options.device,
+        memory_bytes=memory_bytes(options),
+        wanted=regrid.bytes_held(fields),
+    )
 
 
 def _whole(source: Computed | regional.Regional) -> np.ndarray:
@@ -186,7 +221,7 @@ def _whole(source: Computed | regional.Regional) -> np.ndarray:
         raise error.in_case(source.case) from None
 
 
-def _swap(configuration: Configuration) -> sliding_window.Swap | None:
+def _swap(configuration: Configuration) -> Swap | None:
     """Return which output channels a flip from left to right exchanges."""
     sides = configuration.sides
     if sides is None:
@@ -196,7 +231,7 @@ def _swap(configuration: Configuration) -> sliding_window.Swap | None:
         return None
     for first, second in sides.pairs:
         channels[first], channels[second] = second, first
-    return sliding_window.Swap(sides.axis, tuple(channels), _swapped_inputs(configuration, channels))
+    return Swap(sides.axis, tuple(channels), _swapped_inputs(configuration, channels))
 
 
 def _swapped_inputs(configuration: Configuration, channels: list[int]) -> tuple[int, ...]:

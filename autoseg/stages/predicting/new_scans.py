@@ -5,21 +5,26 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 
 from autoseg.images import postprocess, regrid
+from autoseg.images.home import Keep
 from autoseg.images.proposals import Foreground
 from autoseg.images.regrid import Field
+from autoseg.records.geometry import Box, Grid
 from autoseg.records.labels import Labels
 from autoseg.records.results import PostprocessingStep
 from autoseg.records.volumes import Image, LabelMap, Prediction
 from autoseg.stages.predicting import streaming
 from autoseg.stages.predicting.doubting import doubt_of, predict_folds, together
-from autoseg.stages.predicting.fields import Earlier, Member, Options, open_fields
+from autoseg.stages.predicting.fields import Earlier, Member, Options, memory_bytes, open_fields, slab_memory_of
 from autoseg.stages.predicting.proposing import foreground_of
+from autoseg.stages.predicting.scratch import array_on_disk, releasing
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +39,7 @@ def predict_scan(
     first_stages: Mapping[str, Member] | None = None,
     options: Options | None = None,
     probabilities: bool = False,
+    scratch: Path | None = None,
     temperature: float | None = None,
 ) -> Prediction:
     """Return what an ensemble says of one scan, in the scan's own geometry.
@@ -47,7 +53,8 @@ def predict_scan(
         first_stages: Configuration name -> member, for second stages; they run by themselves.
         options: How to predict.
         temperature: Also return the doubt, with logits divided by it; None: no doubt.
-        probabilities: Also return probabilities on the scan's grid (needs their full size in memory).
+        probabilities: Also return probabilities on the scan's grid.
+        scratch: Folder in whose file without a name they lie, float16; None: they are float32 in memory.
 
     Raises:
         UserError: A network gave values that are not finite.
@@ -57,11 +64,21 @@ def predict_scan(
     previous = _first_stages(image, members, first_stages or {}, case, labels, options)
     found = None
     if temperature is None:
-        at_home = _computed(image, members, case, labels, options, previous=previous, probabilities=probabilities)
+        region = _region(image, members, case, labels, options, previous=previous) if options.fast else None
+        at_home = _computed(
+            image,
+            members,
+            case,
+            labels,
+            options,
+            previous=previous,
+            home=partial(_at_home, labels=labels, probabilities=probabilities, scratch=scratch),
+            region=region,
+        )
     else:
         folds = predict_folds(image, members, case=case, options=options, previous=previous)
         found = doubt_of(folds, temperature=temperature, output=labels.output)
-        at_home = _at_home(together(folds), labels, math.inf, probabilities)
+        at_home = _at_home(together(folds), math.inf, labels=labels, probabilities=probabilities, scratch=scratch)
     array, regions = at_home.labels, at_home.regions
     if postprocessing:
         array = postprocess.apply(array, postprocessing, labels, image.grid.spacing_mm)
@@ -94,11 +111,53 @@ def _first_stages(
 def _proposing(image: Image, member: Member, case: str, labels: Labels, options: Options) -> Foreground:
     """Return where a first stage sees any structure, read row by row as it is computed."""
 
-    def compute(device: str, memory_bytes: float) -> Foreground:
-        (field,) = open_fields(image, [member], case=case, options=replace(options, device=device))
-        return foreground_of(field, labels.output, memory_bytes=memory_bytes)
+    def compute(device: str, memory: float) -> Foreground:
+        there = replace(options, device=device, memory_gb=memory / 2**30)
+        fields = open_fields(image, [member], case=case, options=there)
+        return foreground_of(fields[0], labels.output, memory_bytes=slab_memory_of(fields, [member], there))
 
-    return streaming.within_memory(compute, options.device, _memory_bytes(options), case=case)
+    return streaming.within_memory(compute, options.device, memory_bytes(options), case=case)
+
+
+def _region(
+    image: Image,
+    members: Sequence[Member],
+    case: str,
+    labels: Labels,
+    options: Options,
+    *,
+    previous: Earlier,
+) -> LabelMap | None:
+    """Return where a quick pass finds structures: a cascade's first stage has been one already.
+
+    None where every member is a second stage that computes nothing but its regions.
+    """
+    for seen in previous.values():
+        if isinstance(seen, LabelMap):
+            return seen
+    everywhere = [member for member in members if member.configuration.regions is None]
+    if not everywhere:
+        return None
+    chosen = coarsest(everywhere, image.grid)
+    quick = replace(chosen, networks=chosen.networks[:1], keys=chosen.keys[:1], weight=1.0)
+    found = _computed(image, [quick], case, labels, replace(options, mirror=False, step_fraction=1.0)).labels
+    if not found.any():
+        log.info("%s: the quick pass found nothing, so the whole scan is predicted", case)
+    return LabelMap(found, image.grid)
+
+
+def coarsest(members: Sequence[Member], grid: Grid) -> Member:
+    """Return the member whose network sees the largest voxels of a scan; the first of equals."""
+
+    def voxel_mm3(member: Member) -> float:
+        everything = Box(start=(0, 0, 0), stop=grid.shape)
+        own_mm = regrid.plan_passage(grid, everything, member.configuration).oriented.spacing_mm
+        return math.prod(
+            own if wanted is None else wanted
+            for wanted, own in zip(member.configuration.spacing_mm, own_mm, strict=True)
+        )
+
+    return max(members, key=voxel_mm3)
 
 
 @dataclass(frozen=True)
@@ -118,32 +177,47 @@ def _computed(
     options: Options,
     *,
     previous: Earlier | None = None,
-    probabilities: bool = False,
+    home: Callable[[Sequence[Field], float], _Home] | None = None,
+    region: LabelMap | None = None,
 ) -> _Home:
     """Return what the members say on the scan's grid, from one pass over the windows that fits the memory."""
+    home = home or partial(_at_home, labels=labels)
 
-    def compute(device: str, memory_bytes: float) -> _Home:
-        there = replace(options, device=device)
-        fields = open_fields(image, members, case=case, options=there, previous=previous)
-        tiles = regrid.tile_count(fields, memory_bytes)
+    def compute(device: str, memory: float) -> _Home:
+        there = replace(options, device=device, memory_gb=memory / 2**30)
+        fields = open_fields(image, members, case=case, options=there, previous=previous, region=region)
+        allowed = slab_memory_of(fields, members, there)
+        tiles = regrid.tile_count(fields, allowed)
         if tiles > 1:
-            held = regrid.bytes_held(fields, memory_bytes) / 2**30
+            held = regrid.bytes_held(fields, allowed) / 2**30
             log.info("%s: computed in %d tiles, so that its logits take %.1f GB at once", case, tiles, held)
-        return _at_home(fields, labels, memory_bytes, probabilities)
+        return home(fields, allowed)
 
-    return streaming.within_memory(compute, options.device, _memory_bytes(options), case=case)
-
-
-def _memory_bytes(options: Options) -> float:
-    return streaming.free_bytes(options.device) if options.memory_gb is None else options.memory_gb * 2**30
+    return streaming.within_memory(compute, options.device, memory_bytes(options), case=case)
 
 
-def _at_home(fields: Sequence[Field], labels: Labels, memory_bytes: float, probabilities: bool) -> _Home:
-    kept, keep = regrid.probabilities_to_keep(fields, output=labels.output) if probabilities else (None, None)
+def _at_home(
+    fields: Sequence[Field],
+    memory: float,
+    *,
+    labels: Labels,
+    probabilities: bool = False,
+    scratch: Path | None = None,
+) -> _Home:
+    kept, keep = _to_keep(fields, labels, scratch) if probabilities else (None, None)
     if labels.regions:
-        regions = regrid.home_regions(fields, memory_bytes=memory_bytes, keep=keep)
+        regions = regrid.home_regions(fields, memory_bytes=memory, keep=keep)
         return _Home(regrid.paint_regions(regions, labels.region_values), kept, regions)
-    return _Home(regrid.home(fields, output=labels.output, memory_bytes=memory_bytes, keep=keep), kept, None)
+    return _Home(regrid.home(fields, output=labels.output, memory_bytes=memory, keep=keep), kept, None)
+
+
+def _to_keep(fields: Sequence[Field], labels: Labels, scratch: Path | None) -> tuple[np.ndarray, Keep]:
+    if scratch is None:
+        return regrid.probabilities_to_keep(fields, output=labels.output)
+    classes = fields[0].array.shape[0]
+    zeros, release = array_on_disk((classes, *fields[0].passage.original.shape), scratch)
+    kept, keep = regrid.probabilities_to_keep(fields, output=labels.output, result=zeros)
+    return kept, releasing(keep, release)
 
 
 def written_values(array: np.ndarray, labels: Labels) -> np.ndarray:

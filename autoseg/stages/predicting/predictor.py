@@ -26,6 +26,7 @@ from autoseg.records.quality import PredictedScore, Reliability
 from autoseg.records.results import PostprocessingStep
 from autoseg.records.volumes import Doubt, Image, LabelMap, Prediction
 from autoseg.stages.predicting import packages
+from autoseg.stages.predicting.costs import Cost, expected_cost, measure_pace
 from autoseg.stages.predicting.fields import Member, Options
 from autoseg.stages.predicting.new_scans import predict_scan, written_values
 from autoseg.stages.predicting.quality import against_usual, predict_quality
@@ -99,6 +100,8 @@ class Predictor:
         step_fraction: float = 0.5,
         memory_gb: float | None = None,
         members: Sequence[str] = (),
+        precision: str | None = None,
+        fast: bool = False,
     ) -> Predictor:
         """Load a model file that `autoseg export` wrote; nothing else is needed, and nothing is written.
 
@@ -107,17 +110,25 @@ class Predictor:
             device: `cuda`, `mps` or `cpu`; None takes the fastest there is. ONNX networks always use the CPU.
             mirror: Whether flipped images are averaged in, where the model was trained for it.
             step_fraction: Distance of two windows as a fraction of the patch.
-            memory_gb: What the logits of a scan may take at once; None takes half of what is free.
+            memory_gb: What windows and the logits of a scan may take at once; None takes half of what is free.
             members: Names of the members to use, equally weighted; none takes all, as they were chosen.
+            precision: `float32`, `bfloat16` or `float16`; None takes that of the training where the device is fast in
+                it, else float32.
+            fast: Whether a quick pass finds where structures are, and only that region is predicted.
 
         Raises:
             DataError: It is no whole model file; see `autoseg.stages.predicting.packages`.
-            UsageError: There is no such device or member.
+            UsageError: There is no such device or member, or the device does not compute in that precision.
         """
         model = packages.opened(Path(path))
         first = model.package.networks()[0]
         options = options_for(
-            first.precision, device=device, mirror=mirror, step_fraction=step_fraction, memory_gb=memory_gb
+            first.precision,
+            device=device,
+            mirror=mirror,
+            step_fraction=step_fraction,
+            memory_gb=memory_gb,
+            precision=precision,
         )
         loaded, stages = packages.load_members(model, names=members, device=options.device)
         return cls(
@@ -125,7 +136,7 @@ class Predictor:
             members=tuple(loaded),
             first_stages=stages,
             postprocessing=() if members else model.package.postprocessing,
-            options=options,
+            options=replace(options, fast=fast),
             digest=model.digest,
             package=model.package,
             reliability=(None if members else model.package.reliability) or Reliability(),
@@ -150,6 +161,21 @@ class Predictor:
     def description(self) -> str:
         """What an output says of where it came from."""
         return describe(self.plan, self.digest)
+
+    def expected_cost(self, grid: Grid) -> Cost:
+        """Return what a scan on this grid will take, the first stages of cascades before the members."""
+        seen = _upright(grid) if _keeps_axes(self.plan.corrections) else grid
+        every = [[stage] for stage in self._stages()] + [list(self.members)]
+        first, *others = (expected_cost(seen, members, self.options) for members in every)
+        return sum(others, first)
+
+    def measure_pace(self) -> tuple[float, ...]:
+        """Return the seconds of one pass of a patch in each network that `expected_cost` counts the passes of."""
+        return measure_pace([*self._stages(), *self.members], self.options)
+
+    def _stages(self) -> list[Member]:
+        needed = {item.configuration.previous.configuration for item in self.members if item.configuration.previous}
+        return [self.first_stages[name] for name in sorted(needed & set(self.first_stages))]
 
     def predict(
         self,
@@ -198,14 +224,21 @@ class Predictor:
         )
 
     def predict_image(
-        self, image: Image, *, case: str, probabilities: bool = False, uncertainty: bool = False
+        self,
+        image: Image,
+        *,
+        case: str,
+        probabilities: bool = False,
+        scratch: Path | None = None,
+        uncertainty: bool = False,
     ) -> Prediction:
         """Return what the model says of a corrected scan, inside values on the scan's own grid.
 
         Args:
             image: As `read_image` gives it.
             case: For messages.
-            probabilities: Also return probabilities (needs their full size in memory).
+            probabilities: Also return probabilities.
+            scratch: Folder in whose file without a name they lie, float16; None: they are float32 in memory.
             uncertainty: Also return the doubt, calibrated, and the Dice that each structure is thought to have.
 
         Raises:
@@ -222,6 +255,7 @@ class Predictor:
                 first_stages=self.first_stages,
                 options=self.options,
                 probabilities=probabilities,
+                scratch=scratch,
                 temperature=self.reliability.temperature if uncertainty else None,
             )
         return replace(
@@ -278,24 +312,29 @@ class Predictor:
 
 
 def options_for(
-    precision: str,
+    trained: str,
     *,
     device: str | None = None,
     mirror: bool = True,
     step_fraction: float = 0.5,
     memory_gb: float | None = None,
+    precision: str | None = None,
 ) -> Options:
     """Return how to predict on a device: in the precision of the training, unless it is slow or unknown there.
 
     Raises:
-        UsageError: There is no such device.
+        UsageError: There is no such device, or it does not compute in the precision that is asked for.
     """
     profile = devices.find(device)
     devices.set_threads(profile.threads)
     able = {"float32": True, "bfloat16": profile.fast_bfloat16, "float16": profile.kind == "cuda"}
+    if precision is not None and not able.get(precision, False):
+        there = ", ".join(name for name in able if able[name])
+        what = f"{profile.name or profile.kind} does not compute in {precision}, or slower than in float32"
+        raise UsageError(what, fix=f"There are: {there}.", code="no_precision")
     return Options(
         device=str(devices.torch_device(profile)),
-        precision=precision if able[precision] else "float32",
+        precision=precision or (trained if able[trained] else "float32"),
         mirror=mirror,
         step_fraction=step_fraction,
         memory_gb=memory_gb,
@@ -309,10 +348,17 @@ def describe(plan: Plan, digest: str = "") -> str:
 
 def seen_by(image: Image, corrections: Sequence[Correction]) -> Image:
     """Return the image as a model sees it: for one that never looked where the axes point they are the patient's."""
-    if not any(item.kind == "keep_axes" for item in corrections):
+    if not _keeps_axes(corrections):
         return image
-    grid = image.grid.model_copy(update={"direction": IDENTITY, "origin_mm": (0.0, 0.0, 0.0)})
-    return Image(image.array, grid, image.valid, image.notes)
+    return Image(image.array, _upright(image.grid), image.valid, image.notes)
+
+
+def _keeps_axes(corrections: Sequence[Correction]) -> bool:
+    return any(item.kind == "keep_axes" for item in corrections)
+
+
+def _upright(grid: Grid) -> Grid:
+    return grid.model_copy(update={"direction": IDENTITY, "origin_mm": (0.0, 0.0, 0.0)})
 
 
 def _grid(

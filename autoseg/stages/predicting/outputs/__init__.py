@@ -13,10 +13,21 @@ from autoseg.records.dataset import Case, DicomSource, SlicesSource
 from autoseg.records.errors import UsageError
 from autoseg.stages.predicting.outputs import dicom, masks, nrrd, pictures, rle
 from autoseg.stages.predicting.outputs.label_file import write_label_file
+from autoseg.stages.predicting.outputs.probabilities import write_probabilities
 from autoseg.stages.predicting.outputs.segmentation import Format, Segmentation
 from autoseg.stages.predicting.outputs.volumes import volume_format
 
-__all__ = ["DICOM", "FORMATS", "Format", "Segmentation", "check_format", "choose", "format_of", "write_label_file"]
+__all__ = [
+    "DICOM",
+    "FORMATS",
+    "Format",
+    "Segmentation",
+    "check_format",
+    "choose",
+    "format_of",
+    "write_label_file",
+    "write_probabilities",
+]
 
 FORMATS: dict[str, Format] = {
     "nifti": volume_format(".nii.gz"),

@@ -1,0 +1,66 @@
+"""How many patches go through a network at once: as many as make the device fast and as its memory holds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+
+from autoseg.networks.memory import measure_window
+from autoseg.networks.sliding_window import useful_batch
+from autoseg.records.plan import Configuration
+
+# Of the memory that a scan may take; the rest is for the slab that windows are added up in.
+WINDOWS_FRACTION = 0.5
+# What the slab gets at least, however large a single window is.
+SLAB_FRACTION = 0.25
+
+
+def window_bytes(configuration: Configuration, batch: int, *, precision: str, device: str) -> int:
+    """Return what `batch` patches hold at the worst moment of their way through the network, as a dry run counts it."""
+    kind = torch.device(device).type
+    cost = measure_window(
+        configuration.architecture, configuration.patch_shape, batch, precision=precision, device_kind=kind
+    )
+    return cost.peak_bytes
+
+
+def window_batch(configuration: Configuration, *, precision: str, device: str, memory_bytes: float) -> int:
+    """Return how many patches are computed at once.
+
+    Args:
+        configuration: Whose network.
+        precision: That it computes in.
+        device: Where.
+        memory_bytes: What a scan may take; windows get half of it.
+    """
+    useful = useful_batch(configuration.patch_shape, device)
+    if useful == 1 or math.isinf(memory_bytes):
+        return useful
+    one, two = (window_bytes(configuration, count, precision=precision, device=device) for count in (1, 2))
+    room = WINDOWS_FRACTION * memory_bytes - (2 * one - two)
+    return max(1, min(useful, int(room / max(1, two - one))))
+
+
+def slab_memory(
+    configurations: Sequence[Configuration], *, precision: str, device: str, memory_bytes: float, wanted: float
+) -> float:
+    """Return what of the memory is left for the logits of a scan beside the windows that are computed.
+
+    Args:
+        configurations: Of all networks that see the scan, one after the other.
+        precision: That they compute in.
+        device: Where.
+        memory_bytes: What the scan may take.
+        wanted: What its logits take at once where nothing is cut; below the slab's own share nothing is measured,
+            for a dry run takes seconds.
+    """
+    least = SLAB_FRACTION * memory_bytes
+    if wanted <= least:
+        return memory_bytes
+    asked = {"precision": precision, "device": device}
+    largest = max(
+        window_bytes(item, window_batch(item, memory_bytes=memory_bytes, **asked), **asked) for item in configurations
+    )
+    return max(least, memory_bytes - largest)
