@@ -162,7 +162,7 @@ def test_too_little_memory_says_what_would_have_been_needed():
 
 def test_a_network_without_a_rule_of_shape_is_refused_with_those_that_have_one():
     other = Preset(name="x", about="", network=NetworkPreset(kind="perceptron"))
-    with pytest.raises(UsageError, match="unet, residual_unet, attention_unet"):
+    with pytest.raises(UsageError, match="There are: attention_unet, deeplab_v3plus"):
         make_plan(hippocampus_like(), [other], device(), cost=linear_cost)
 
 
