@@ -10,7 +10,7 @@ The tree below the workspace's root (`--root`, else `$AUTOSEG_ROOT`, else `./aut
       check.json                                CheckReport: every problem found
       fingerprint.json                          Fingerprint
       registrations/<digest>.json               Motion: how a channel was registered; `scans/`: of new scans
-      registrations/bias_fields/<digest>.npz    what N4 found: logarithm of the field on a coarse grid
+      registrations/bias_fields/<digest>.npy    what N4 found: logarithm of the field on a coarse grid
       plans/<plan>/plan.json                    Plan; forecast.json beside it: expected times, no part of its digest
       preprocessed/<data key>/<case>.json       CaseMarker: the case is complete; digest of its inputs, passage
       preprocessed/<data key>/<case>.image.b2nd     float32 (C, Z, Y, X)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,8 +15,8 @@ from autoseg.workspace import writing
 
 log = logging.getLogger(__name__)
 
-# Raised when the same image would give another field.
-METHOD_VERSION = 1
+# Raised when the same image would give another field; what was preprocessed with the old one is made again.
+METHOD_VERSION = 2
 FOLDER = "bias_fields"
 
 
@@ -39,28 +38,27 @@ def field_of(
     if kept is None:
         return find()
     digest = _digest(array, grid)
-    file = kept / FOLDER / f"{digest}.npz"
-    known = _read(file, digest, shape) if file.exists() else None
+    file = kept / FOLDER / f"{digest}.npy"
+    known = _read(file, shape) if file.exists() else None
     if known is not None:
         return known
     found = find()
     try:
         with writing(file) as temporary, temporary.open("wb") as stream:
-            np.savez_compressed(stream, digest=np.array(digest), log_field=found)
+            np.save(stream, found, allow_pickle=False)
     except UserError as error:  # a folder of models that cannot be written is enough for a prediction
         log.warning("The bias field is not kept: %s", error)
     return found
 
 
-def _read(file: Path, digest: str, shape: tuple[int, ...]) -> np.ndarray | None:
+def _read(file: Path, shape: tuple[int, ...]) -> np.ndarray | None:
     try:
-        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-            field = stored["log_field"]
-            whose = str(stored["digest"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        with file.open("rb") as stream:
+            field = np.lib.format.read_array(stream, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
         log.warning("%s cannot be read (%s). Searching for the bias field again.", file, error)
         return None
-    sound = whose == digest and field.shape == shape and field.dtype == np.float32 and bool(np.isfinite(field).all())
+    sound = field.shape == shape and field.dtype == np.float32 and bool(np.isfinite(field).all())
     return field if sound else None
 
 

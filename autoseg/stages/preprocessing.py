@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from autoseg.compute.workers import map_cases, suited
+from autoseg.images import kept_fields
 from autoseg.images.normalize import normalize
 from autoseg.images.positions import draw_positions, read_positions, write_positions
 from autoseg.images.regrid import to_network
@@ -208,6 +209,8 @@ def inputs_digest(dataset: Dataset, case: Case, preparation: Preparation) -> str
         "spacing_mm": preparation.spacing_mm,
         "normalizations": [rule.model_dump() for rule in preparation.normalizations],
     }
+    if any(correction.kind == "n4" for correction in dataset.corrections):
+        facts["n4"] = kept_fields.METHOD_VERSION
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -7,6 +7,7 @@ import nibabel
 import numpy as np
 import pytest
 
+from autoseg.images import kept_fields
 from autoseg.images.store import write_array
 from autoseg.records.dataset import Case, Channel, Correction, Dataset, FileSource
 from autoseg.records.errors import DataError, ResourceError, UsageError
@@ -158,6 +159,15 @@ def test_corrections_and_annotations_count(dataset: Dataset) -> None:
     assert inputs_digest(dataset.model_copy(update={"corrections": (fill,)}), case, ZSCORE) != before
     assert inputs_digest(dataset, case.model_copy(update={"annotated": ("left",)}), ZSCORE) != before
     assert inputs_digest(dataset, case.model_copy(update={"attributes": {"site": "a"}}), ZSCORE) == before
+
+
+def test_another_bias_field_makes_only_its_own_cases_again(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    n4 = dataset.model_copy(update={"corrections": (Correction(kind="n4", because="asked for"),)})
+    before = [inputs_digest(item, dataset.cases[0], ZSCORE) for item in (n4, dataset)]
+    monkeypatch.setattr(kept_fields, "METHOD_VERSION", -1)
+    after = [inputs_digest(item, dataset.cases[0], ZSCORE) for item in (n4, dataset)]
+    assert after[0] != before[0]
+    assert after[1] == before[1]
 
 
 @pytest.mark.parametrize("name", ["case_1.json", "case_1.image.b2nd", "case_1.positions.npz"])
