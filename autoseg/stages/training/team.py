@@ -64,12 +64,14 @@ def check(ranks: int, batch_size: int, *, device: str, folder: Path) -> None:
     Raises:
         UsageError: Which, and what would do.
     """
+    if ranks == 1:
+        return
     cards = torch.cuda.device_count()
     if torch.device(device).type == "cuda" and ranks > cards:
         raise UsageError(
             f"{ranks} GPUs are asked for and there are {cards}", fix=f"Use --gpus {cards}.", code="no_device"
         )
-    if torch.device(device).type not in ("cpu", "cuda") and ranks > 1:
+    if torch.device(device).type not in ("cpu", "cuda"):
         raise UsageError(f"{device} has one rank only", fix="Leave out --gpus and --ranks.")
     if batch_size % ranks:
         raise UsageError(
