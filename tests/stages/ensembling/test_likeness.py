@@ -81,7 +81,7 @@ def _read(file: Path) -> Image:
 
 def _noisy(image: Image) -> Image:
     low, high = np.percentile(image.array, (1, 99))
-    noise = np.random.default_rng(0).normal(0, 0.1 * (high - low), image.array.shape)
+    noise = np.random.default_rng(0).normal(0, 0.25 * (high - low), image.array.shape)
     return replace(image, array=(image.array + noise).astype(np.float32))
 
 
