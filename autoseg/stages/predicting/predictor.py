@@ -174,8 +174,8 @@ class Predictor:
         return measure_pace([*self._stages(), *self.members], self.options)
 
     def _stages(self) -> list[Member]:
-        needed = {item.configuration.previous.configuration for item in self.members if item.configuration.previous}
-        return [self.first_stages[name] for name in sorted(needed & set(self.first_stages))]
+        needed = {item.configuration.first_stage for item in self.members}
+        return [self.first_stages[name] for name in sorted(self.first_stages) if name in needed]
 
     def predict(
         self,
