@@ -159,7 +159,7 @@ def test_another_first_stage_makes_the_second_stale(copy: Trained) -> None:
     for marker in (copy.fold("1", FIRST) / "held_out").glob("*.json"):
         said = read_record(marker, StoredField)
         marker.write_text(said.model_copy(update={"inputs_digest": "other"}).to_json())
-    refused("train", "-d", "Balls", "--plan", "again", "-c", SECOND, "-f", "0", "--root", copy.root, code=1)
+    refused("train", "-d", "Balls", "--plan", "again", "-c", SECOND, "-f", "0", "--root", copy.root, code=3)
     upkeep.set_stale_aside(copy.work, plan, model("0"))
     assert not copy.fold("0").exists()
 

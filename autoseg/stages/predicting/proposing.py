@@ -6,6 +6,7 @@ import hashlib
 import logging
 import math
 import shlex
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -120,8 +121,9 @@ def chosen_regions(
         weights[case] = marker.inputs_digest
         counted[case] = _counted(work, plan, model, case, source=source, key=keys[case])
     choice = _choose(configuration, model, counted, weights, digest=_joined(keys.values()))
-    write_record(work.model(model) / FILE, choice)
-    _tell(model, choice)
+    if not (work.model(model) / "run.json").exists():  # else it is that run's own, by which a stale one is known
+        write_record(work.model(model) / FILE, choice)
+        _tell(model, choice)
     index = choice.points.index(choice.chosen)
     found = {"threshold": choice.chosen.threshold, "proposals_digest": choice.digest()}
     return configuration.regions.model_copy(update=found), {case: item.at(index) for case, item in counted.items()}
@@ -214,10 +216,11 @@ def _counted(work: Workspace, plan: Plan, model: ModelId, case: str, *, source: 
 def _read(file: Path, key: str) -> Counted | None:
     """Return what was kept, unless it follows from something else or is damaged: then it is made again."""
     try:
-        with np.load(file, allow_pickle=False) as stored:
+        # Opened here: of a damaged archive `np.load` would leave the file open.
+        with open(file, "rb") as stream, np.load(stream, allow_pickle=False) as stored:
             if str(stored["key"]) == key:
                 return Counted(**{name: stored[name] for name in ARRAYS})
-    except (OSError, ValueError, KeyError, EOFError):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
     return None
 
