@@ -22,7 +22,7 @@ def knot(whole_way: WholeWay, tmp_path: Path) -> Workspace:
 def test_a_map_lies_in_the_scans_geometry_and_is_the_same_again(knot: Workspace) -> None:
     case = knot.dataset().fold("0").held_out[0]
     words = ("explain-case", "-d", knot.folder, "--case", case, "--structure", "core")
-    said = done(*words).said
+    said = done(*words).out
     folder = knot.explained("default", case)
     assert said.strip().endswith("explained.html")
     assert {file.suffix for file in folder.iterdir()} == {".html", ".png", ".gz"}

@@ -146,11 +146,11 @@ def test_reduce_makes_two_ranks_one_batch() -> None:
     whole = make_loss(recipe(), structures(3), batch_dice=True)(logits, Target(labels))
     ce = make_loss(recipe("ce"), structures(3), batch_dice=True)
     calls: list[torch.Tensor] = []
-    make_loss(recipe(), structures(3), batch_dice=True, reduce=lambda x: calls.append(x) or x)(
+    make_loss(recipe(), structures(3), batch_dice=True, ranks=2, reduce=lambda x: calls.append(x) or x)(
         logits[1:], Target(labels[1:])
     )
     others = iter(calls)
-    first = make_loss(recipe(), structures(3), batch_dice=True, reduce=lambda x: x + next(others))
+    first = make_loss(recipe(), structures(3), batch_dice=True, ranks=2, reduce=lambda x: x + next(others))
     mine = first(logits[:1], Target(labels[:1])) - ce(logits[:1], Target(labels[:1]))
     torch.testing.assert_close(mine, whole - ce(logits, Target(labels)))
 

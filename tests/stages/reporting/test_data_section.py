@@ -67,7 +67,7 @@ def knot(whole_way: WholeWay, tmp_path: Path) -> Workspace:
 def test_the_page_needs_no_training_and_is_made_again_only_where_something_changed(knot: Workspace) -> None:
     for stage in ("models", "plans", "ensemble", "preprocessed"):
         shutil.rmtree(knot.folder / stage)
-    said = done("explore", "-d", knot.folder).said
+    said = done("explore", "-d", knot.folder).out
     assert said.strip().endswith("explore.html")
     page = knot.explore_file.read_text()
     for heading in ("Shapes and spacings", "Intensities", "Class sizes", "Odd cases", "Which come together"):
