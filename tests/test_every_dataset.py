@@ -88,7 +88,7 @@ def test_masks_that_cover_a_part_of_the_scan_are_refused(real_data: Path, tmp_pa
         pytest.param(cord, "t2s_uncropped.nii.gz", marks=pytest.mark.slow),
         pytest.param(lesions, "patient07.nii.gz", marks=pytest.mark.slow),
         pytest.param(totalsegmentator, "s0001.nii.gz", marks=pytest.mark.slow),
-        (spleen, "sub-spleen2.nii.gz"),
+        pytest.param(spleen, "sub-spleen2.nii.gz", marks=pytest.mark.slow),
         (heart, ".png"),
     ],
     ids=["cord", "lesions", "totalsegmentator", "spleen", "heart"],

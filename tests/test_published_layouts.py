@@ -75,6 +75,7 @@ def test_a_datalist_with_folds(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.slow
 def test_real_ct_with_contours_by_rt_utils(real_ct: RealCt, tmp_path: Path) -> None:  # noqa: F811
     """In as real CT with an RTSTRUCT of rt-utils, out as an RTSTRUCT that rt-utils reads on the same images."""
     rt_utils = pytest.importorskip("rt_utils")
