@@ -32,6 +32,7 @@ def trained(source: Path, folder: Path) -> tuple[object, ...]:
     return ("-d", "It", *named)
 
 
+@pytest.mark.slow
 def test_han_seg_two_grids_and_an_organ_that_was_not_annotated(tmp_path: Path) -> None:
     source = writers.hanseg(tmp_path / "HaN-Seg", ORGANS)
     named = trained(source, tmp_path)
@@ -66,6 +67,7 @@ def test_uw_madison_with_classes_that_overlap(tmp_path: Path) -> None:
         assert np.array_equal(planes, mask > 0)
 
 
+@pytest.mark.slow
 def test_a_datalist_with_folds(tmp_path: Path) -> None:
     source = published.datalist(tmp_path / "study", ["a", "b", "c"])
     named = trained(source / "datalist.json", tmp_path)

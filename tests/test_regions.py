@@ -177,6 +177,7 @@ def _training(trained: Trained) -> tuple[str, ...]:
     return trained.work.dataset().fold("0").training
 
 
+@pytest.mark.slow
 def test_a_scan_may_lack_an_optional_channel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     measure_little(monkeypatch)
     root, raw = tmp_path / "workspace", lesions.write(tmp_path / "raw", cases=3, side=24, lesions=2, lacking=1)

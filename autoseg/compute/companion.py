@@ -74,6 +74,7 @@ def companion(warm: Callable[[], object]) -> Iterator[Companion]:
         yield Companion(here)
     finally:
         process.kill()  # it holds nothing that anybody waits for, and takes a second to put torch away
+        process.join()
         here.close()
 
 

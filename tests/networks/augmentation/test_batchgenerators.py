@@ -13,6 +13,8 @@ from scipy.ndimage import gaussian_filter
 from autoseg.networks.augmentation import apply, draw, source_shape
 from autoseg.records.plan import Augmentation
 
+pytestmark = pytest.mark.slow
+
 DRAWS = 600
 SHAPE = (16, 20, 18)
 NEVER = {name: 0.0 for name in Augmentation.model_fields if name.endswith("_probability")}

@@ -30,6 +30,7 @@ def test_the_limit_leaves_one_in_twenty_or_the_one_beyond_all():
     assert conformal_limit(np.arange(1.0, 10)) == (9.0, 0.1)
 
 
+@pytest.mark.slow
 def test_one_in_twenty_scans_like_the_training_is_flagged():
     flagged = [unlikeness(fitted(), scan).flagged for scan in drawn(1, 1000)]
     assert np.mean(flagged) == pytest.approx(0.05, abs=0.035)

@@ -74,6 +74,7 @@ def test_the_script_reads_input_and_writes_output(folder: Path, whole_way: Whole
         assert set(np.unique(array)) <= {0, 1, 5}
 
 
+@pytest.mark.slow
 def test_the_script_ends_with_the_exit_code_of_the_prediction(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "input").mkdir()
     builders.save(tmp_path / "input" / "good.nii.gz", builders.scan(1)[0])

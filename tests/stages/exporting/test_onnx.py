@@ -55,6 +55,7 @@ def test_the_folder_tells_its_own_hash_from_the_files(models: tuple[Path, Path])
     assert not list(models[1].rglob("*.safetensors"))
 
 
+@pytest.mark.slow
 def test_the_same_networks_give_the_same_files_without_a_path_of_this_machine(
     models: tuple[Path, Path], tmp_path: Path
 ) -> None:

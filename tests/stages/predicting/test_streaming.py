@@ -72,7 +72,7 @@ LINEUPS = {
 
 @pytest.mark.parametrize("output", ["softmax", "sigmoid"])
 @pytest.mark.parametrize("name", LINEUPS)
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=2, deadline=None)
 @given(st.floats(0, 200_000), st.integers(2_000, 200_000), st.integers(1, 20))
 def test_slabs_tiles_and_batches_give_the_labels_of_the_whole_volume(
     name: str, output: str, memory_bytes: float, slab_bytes: int, window_batch: int
