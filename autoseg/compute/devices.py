@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from autoseg.compute.allocator import keep_freed_memory
 from autoseg.records.errors import UsageError
 from autoseg.records.machine import DeviceProfile
 
@@ -79,7 +80,8 @@ def threads() -> int:
 
 
 def set_threads(count: int) -> None:
-    """Let torch compute with `count` threads (at least 1); does nothing when it does so already."""
+    """Let torch compute with `count` threads (at least 1), in memory that is kept from one step to the next."""
+    keep_freed_memory()
     if torch.get_num_threads() != max(1, count):
         torch.set_num_threads(max(1, count))
 

@@ -16,6 +16,7 @@ import torch
 
 import autoseg
 from autoseg.compute import devices
+from autoseg.compute.allocator import keep_freed_memory
 from autoseg.networks import weights
 from autoseg.networks.class_weights import class_weights
 from autoseg.records.errors import DataError, ResourceError, UsageError
@@ -264,11 +265,12 @@ def _record(request: Request, folder: Path) -> RunRecord:
                 torch.__version__,
             )
     else:
+        keep_freed_memory()  # before steps are timed
         record = resolve.resolve(request)
         if record.pretrained is not None:
             log.info("%s: %s", record.pretrained.file, record.pretrained.line)
         write_record(path, record)
-    torch.set_num_threads(team.threads_each(record, request))
+    devices.set_threads(team.threads_each(record, request))
     return record
 
 

@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 
+from autoseg.compute import devices
 from autoseg.compute import ranks as distributed
 from autoseg.compute.ranks import Ranks
 from autoseg.images import store
@@ -231,7 +232,7 @@ def _follow() -> None:
 
 def _work(connection: Connection, request: Request, folder: Path, rank: int, meeting: Path) -> None:
     record = resolve.read(folder)
-    torch.set_num_threads(threads_each(record, request))
+    devices.set_threads(threads_each(record, request))
     cases = sampling.hold([_opened(case) for case in request.cases], resolve.held_bytes(request.ranks))
     given = pretrained.again(record.pretrained) if record.pretrained else None
     connection.send(READY)
