@@ -144,7 +144,6 @@ def test_logits_and_labels_are_those_of_nnunet(
     monkeypatch.setattr(sweep, "importance", their_importance)
     image = nibabel.load(folder / "scan.nii.gz")
     same_weights = predictor.predict(image.get_fdata().T, affine=image.affine).labels
-    print("AGREE", (found == expected).mean(), (same_weights == expected).mean())
     assert (same_weights == expected).mean() > 0.999
 
 
