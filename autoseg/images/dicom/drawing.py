@@ -52,6 +52,9 @@ def source_headers(stack: Stack, *, hide_patient_id: bool) -> list[Dataset]:
     """
     found = [without_names(read_dataset(path)) for path in dict.fromkeys(item.path for item in stack.slices)]
     for data in found:
+        # Empty, it means the default repertoire, as where it is absent; writers take only the latter.
+        if not data.get("SpecificCharacterSet", "default"):
+            del data.SpecificCharacterSet
         data.PatientID = pseudonym(str(data.get("PatientID") or "")) if hide_patient_id else data.get("PatientID") or ""
         for name in ("PatientSex", "StudyDate", "StudyTime", "StudyID", "AccessionNumber"):
             if name not in data:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -151,3 +152,19 @@ def test_without_highdicom_one_sentence_says_what_to_do(
     monkeypatch.setitem(sys.modules, "highdicom", None)
     with pytest.raises(ResourceError, match=r"pip install 'autoseg\[dicom\]'"):
         seg_writing.write(tmp_path / "s.dcm", real_ct.structures(5), real_ct.stack, about="")
+
+
+def test_an_empty_character_set_of_the_images_means_the_default(real_ct: RealCt, tmp_path: Path) -> None:
+    pytest.importorskip("highdicom")
+    paths = []
+    for item in real_ct.stack.slices:
+        data = pydicom.dcmread(item.path)
+        data.SpecificCharacterSet = ""
+        paths.append(tmp_path / Path(item.path).name)
+        data.save_as(paths[-1])
+    slices = tuple(replace(item, path=path) for item, path in zip(real_ct.stack.slices, paths, strict=True))
+    stack = replace(real_ct.stack, slices=slices)
+    seg_writing.write(tmp_path / "seg.dcm", real_ct.structures(5), stack, about="autoseg test")
+    np.testing.assert_array_equal(
+        seg.paint(whole(tmp_path / "seg.dcm"), stack.grid, dtype=np.uint8), real_ct.labels == 5
+    )
