@@ -26,6 +26,7 @@ import numpy as np
 
 from autoseg.images import files
 from autoseg.images.cases import read_grid
+from autoseg.images.dicom import seg
 from autoseg.records.dataset import Case
 from autoseg.workspace import Workspace
 
@@ -183,6 +184,9 @@ def do_predict(way: Way) -> str:
         raise Refused(f"{len(written)} scans were found where there is one")
     (result,) = (Path(path) for path in written.values())
     paths = sorted(path for path in result.iterdir()) if result.is_dir() else [result]
+    if result.suffix == ".dcm":
+        found_segments = seg.sizes(result)
+        return f"{result.name}, {len(found_segments)} of {len(dataset.labels.structures)} structures"
     arrays = [files.read_volume(path)[0] for path in paths]
     shape = (sum(array.shape[0] for array in arrays), *arrays[0].shape[1:])
     wanted = read_grid(case.images, dataset.channels).shape
