@@ -46,6 +46,7 @@ def test_han_seg_two_grids_and_an_organ_that_was_not_annotated(tmp_path: Path) -
     assert set(np.unique(array)) <= {0, 1, 2}
 
 
+@pytest.mark.slow
 def test_uw_madison_with_classes_that_overlap(tmp_path: Path) -> None:
     source = variants.gi_tract_overlap(tmp_path / "uw", SCANS)
     named = trained(source, tmp_path)
@@ -100,6 +101,7 @@ def test_real_ct_with_contours_by_rt_utils(real_ct: RealCt, tmp_path: Path) -> N
             assert (mask == (array == value)).mean() > 0.99
 
 
+@pytest.mark.slow
 def test_dicom_with_contours(tmp_path: Path) -> None:
     """In as series with RTSTRUCT, out as RTSTRUCT on the same images, which can be imported again."""
     source = dicom.studies(tmp_path / "patients", range(3))

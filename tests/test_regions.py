@@ -21,6 +21,8 @@ from tests import lesions
 from tests.command_line import done, refused
 from tests.conftest import measure_little
 
+pytestmark = pytest.mark.slow  # two stages of two folds
+
 FIRST, SECOND = "smoke_3d", "smoke_3d_regions"
 BY_HAND = ("--preset", "smoke", "--plan", "again", "--set", "regions=true", "--set", "region_shape=[16,16,16]")
 
@@ -177,7 +179,6 @@ def _training(trained: Trained) -> tuple[str, ...]:
     return trained.work.dataset().fold("0").training
 
 
-@pytest.mark.slow
 def test_a_scan_may_lack_an_optional_channel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     measure_little(monkeypatch)
     root, raw = tmp_path / "workspace", lesions.write(tmp_path / "raw", cases=3, side=24, lesions=2, lacking=1)
@@ -201,7 +202,6 @@ LEARNING = {
 }
 
 
-@pytest.mark.slow
 def test_the_second_stage_rejects_vessels_that_the_first_takes_for_lesions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

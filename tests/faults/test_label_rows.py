@@ -34,6 +34,7 @@ def odd_values(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_f18_f21_values_with_gaps_and_an_ignore_label_between_them(
     odd_values: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
