@@ -27,7 +27,7 @@ def explore(
 
         with console.progress(silent=json) as tell:
             file = running.explore(work, workers=workers, tell=tell)
-    console.as_json({"explore": str(file)}) if json else console.line(f"{'would write ' if dry_run else ''}{file}")
+    _say_where("explore", file, dry_run=dry_run, json=json)
 
 
 @app.command()
@@ -48,7 +48,7 @@ def report(
 
         with console.progress(silent=json) as tell:
             file = running.case_report(work, plan, case) if case else running.report(work, plan, tell=tell)
-    console.as_json({"report": str(file)}) if json else console.line(f"{'would write ' if dry_run else ''}{file}")
+    _say_where("report", file, dry_run=dry_run, json=json)
 
 
 @app.command("explain-case")
@@ -83,7 +83,7 @@ def explain_case(
         request = ExplainRequest(plan, case, model, tuple(structure or ()), method, output, device)
         with console.progress(silent=json) as tell:
             file = explaining.explain_case(work, request, tell=tell)
-    console.as_json({"explained": str(file)}) if json else console.line(f"{'would write ' if dry_run else ''}{file}")
+    _say_where("explained", file, dry_run=dry_run, json=json)
 
 
 @app.command()
@@ -135,3 +135,7 @@ def demo(
         return
     views.scores(f"unseen cases: mean Dice {result.evaluation.mean_dice():.3f}", result.summaries)
     console.line(f"report: {result.report}")
+
+
+def _say_where(what: str, file: Path, *, dry_run: bool, json: bool) -> None:
+    console.as_json({what: str(file)}) if json else console.line(f"{'would write ' if dry_run else ''}{file}")

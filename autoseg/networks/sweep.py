@@ -169,7 +169,7 @@ def buffer_bytes(classes: int, patch: Sequence[int], axis: int, part_shape: Sequ
 
 def _finished(setting: Setting, image: Tensor, axis: int, part: Box) -> Iterator[tuple[int, Tensor]]:
     """Yield (first row, rows) of the part in order along the axis; rows are divided by their weights."""
-    padded, margins = _pad(image, setting.patch)
+    padded, margins = pad(image, setting.patch)
     low = tuple(a + margin for a, margin in zip(part.start, margins))
     high = tuple(b + margin for b, margin in zip(part.stop, margins))
     along, across = _places(image.shape[1:], setting, axis, part)
@@ -246,7 +246,8 @@ def _logits(setting: Setting, image: Tensor, starts: Sequence[Start]) -> list[Te
 
     Each window is read once, whatever the number of networks and flips.
     """
-    windows = torch.stack([_window(image, start, setting.patch) for start in starts]).to(setting.device, torch.float32)
+    windows = torch.stack([window_of(image, start, setting.patch) for start in starts])
+    windows = windows.to(setting.device, torch.float32)
     at_once = max(1, setting.window_batch // len(starts))
     found: list[Tensor] = []
     for number, network in enumerate(setting.networks):
@@ -346,7 +347,7 @@ def _missing(shape: Sequence[int], patch: Sequence[int]) -> tuple[list[int], tup
     return missing, tuple(count // 2 for count in missing)
 
 
-def _pad(image: Tensor, patch: Sequence[int]) -> tuple[Tensor, tuple[int, ...]]:
+def pad(image: Tensor, patch: Sequence[int]) -> tuple[Tensor, tuple[int, ...]]:
     """Return the image with zeros on both sides of axes shorter than the patch, and how many come first."""
     missing, before = _missing(image.shape[1:], patch)
     if not any(missing):
@@ -355,7 +356,7 @@ def _pad(image: Tensor, patch: Sequence[int]) -> tuple[Tensor, tuple[int, ...]]:
     return functional.pad(image, sides), before
 
 
-def _window(tensor: Tensor, start: Sequence[int], shape: Sequence[int]) -> Tensor:
+def window_of(tensor: Tensor, start: Sequence[int], shape: Sequence[int]) -> Tensor:
     """Return the part of the last three axes that begins at `start`, as a view."""
     z, y, x = (slice(first, first + size) for first, size in zip(start, shape))
     return tensor[..., z, y, x]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from autoseg.compute import devices
@@ -172,7 +172,7 @@ def load(model: Workspace | Path, request: PredictRequest) -> predicting.Predict
             fast=request.fast,
         )
     plan = model.plan(request.plan)
-    choice = None if request.members else model.choice(plan.name)
+    choice = _choice(model, request)
     shares = dict(zip(choice.members, choice.weights, strict=True)) if choice else dict.fromkeys(request.members, 1.0)
     device = str(devices.torch_device(devices.find(request.device)))
     members, stages = predicting.load_ensemble(model, plan, shares, device=device)
@@ -182,7 +182,7 @@ def load(model: Workspace | Path, request: PredictRequest) -> predicting.Predict
         first_stages=stages,
         postprocessing=choice.postprocessing if choice else (),
         reliability=choice.reliability if choice else Reliability(),
-        options=replace(options_for(_folder_of(model, members[0]), request), fast=request.fast),
+        options=options_for(_folder_of(model, members[0]), request),
         digest=members[0].digest,
     )
 
@@ -247,6 +247,7 @@ def options_for(folder: Path, request: PredictRequest) -> predicting.Options:
         step_fraction=request.step_fraction,
         memory_gb=request.memory_gb,
         precision=request.precision,
+        fast=request.fast,
     )
 
 

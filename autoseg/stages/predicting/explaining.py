@@ -10,7 +10,6 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from autoseg.images.maps import at_home
 from autoseg.networks import explaining, sliding_window, sweep
@@ -150,7 +149,7 @@ def _over_windows(
 ) -> Tensor:
     """Return the sum of all windows' maps, (T, 1 or C, Z, Y, X), on the CPU."""
     patch = tuple(configuration.patch_shape)
-    padded, before = _padded(image, patch)
+    padded, before = sweep.pad(image, patch)
     starts = list(
         itertools.product(
             *(sweep.window_starts(size, step, 0.5) for size, step in zip(padded.shape[1:], patch, strict=True))
@@ -159,15 +158,14 @@ def _over_windows(
     importance = sweep.importance(patch)
     total = torch.zeros(padded.shape[1:])
     for start in starts:
-        total[_part(start, patch)] += importance
+        sweep.window_of(total, start, patch).add_(importance)
     layers = 1 if method == "attention" else image.shape[0]
     summed = torch.zeros(len(targets), layers, *padded.shape[1:])
     for number, start in enumerate(starts):
-        place = _part(start, patch)
-        weight = importance / total[place]
-        found = _window(network, padded[(slice(None), *place)], targets, weight, method=method, device=device,
+        weight = importance / sweep.window_of(total, start, patch)
+        found = _window(network, sweep.window_of(padded, start, patch), targets, weight, method=method, device=device,
                         flat=configuration.dimensions == 2)  # fmt: skip
-        summed[(slice(None), slice(None), *place)] += found
+        sweep.window_of(summed, start, patch).add_(found)
         tell((number + 1) / len(starts))
     own = tuple(slice(first, first + size) for first, size in zip(before, image.shape[1:], strict=True))
     return summed[(slice(None), slice(None), *own)]
@@ -191,18 +189,6 @@ def _window(
     else:
         found = explaining.gradients(network, inputs, targets, counted)[0]
     return (found[..., None, :, :] if flat else found).float().cpu()
-
-
-def _part(start: Sequence[int], patch: Sequence[int]) -> tuple[slice, ...]:
-    return tuple(slice(first, first + size) for first, size in zip(start, patch, strict=True))
-
-
-def _padded(image: Tensor, patch: Sequence[int]) -> tuple[Tensor, tuple[int, ...]]:
-    """Return the image with zeros on both sides of axes shorter than the patch, and how many come first."""
-    missing = [max(0, size - there) for size, there in zip(patch, image.shape[1:], strict=True)]
-    before = tuple(count // 2 for count in missing)
-    sides = [side for first, count in zip(before[::-1], missing[::-1], strict=True) for side in (first, count - first)]
-    return functional.pad(image, sides), before
 
 
 def _shares(field: np.ndarray, channels: Sequence[str], configuration: Configuration) -> dict[str, float]:

@@ -129,6 +129,7 @@ class Predictor:
             step_fraction=step_fraction,
             memory_gb=memory_gb,
             precision=precision,
+            fast=fast,
         )
         loaded, stages = packages.load_members(model, names=members, device=options.device)
         return cls(
@@ -136,7 +137,7 @@ class Predictor:
             members=tuple(loaded),
             first_stages=stages,
             postprocessing=() if members else model.package.postprocessing,
-            options=replace(options, fast=fast),
+            options=options,
             digest=model.digest,
             package=model.package,
             reliability=(None if members else model.package.reliability) or Reliability(),
@@ -319,6 +320,7 @@ def options_for(
     step_fraction: float = 0.5,
     memory_gb: float | None = None,
     precision: str | None = None,
+    fast: bool = False,
 ) -> Options:
     """Return how to predict on a device: in the precision of the training, unless it is slow or unknown there.
 
@@ -338,6 +340,7 @@ def options_for(
         mirror=mirror,
         step_fraction=step_fraction,
         memory_gb=memory_gb,
+        fast=fast,
     )
 
 
