@@ -35,6 +35,8 @@ from autoseg.stages.training.request import Request
 # How long rank 0 may take to notice by itself that another rank has died.
 GRACE_SECONDS = 30.0
 READY = "ready"
+# How gloo says that the rank at the other end is gone.
+LOST = ("Connection closed", "Connection reset")
 ARRAYS = ("image", "labels", "previous")
 
 
@@ -172,20 +174,21 @@ def _reason(team: Team, error: RuntimeError) -> Exception:
             with contextlib.suppress(EOFError, OSError):
                 if connection.poll():
                     told = connection.recv()
-                    if isinstance(told, UserError):
-                        return told
-                    return RuntimeError(f"rank {number}: {told}")
-        if wait_for([process.sentinel for process in team.processes], timeout=0.2):
-            break
-    for number, process in enumerate(team.processes, start=1):
-        if not process.is_alive():
-            process.join()
-            return ResourceError(
-                f"rank {number} of the run has died ({_end(process.exitcode)}); the others were stopped",
-                fix="Run the same command again: it goes on from the last checkpoint. Most often memory was short.",
-                code="rank_died",
-            )
+                    return told if isinstance(told, UserError) else RuntimeError(f"rank {number}: {told}")
+        dead = wait_for([process.sentinel for process in team.processes], timeout=0.2)
+        for number, process in enumerate(team.processes, start=1):
+            if process.sentinel in dead:
+                process.join()  # its files are closed a moment before it has an exit code
+                return _died(number, process.exitcode)
     return error
+
+
+def _died(number: int, code: int | None) -> ResourceError:
+    return ResourceError(
+        f"rank {number} of the run has died ({_end(code)}); the others were stopped",
+        fix="Run the same command again: it goes on from the last checkpoint. Most often memory was short.",
+        code="rank_died",
+    )
 
 
 def _end(code: int | None) -> str:
@@ -219,7 +222,7 @@ def _serve(connection: Connection, request: Request, folder: Path, rank: int, me
         connection.send(ResourceError(f"rank {rank}: there is not enough memory ({error})", fix="Use fewer ranks."))
     except Exception as error:  # a rank that died is most often what another one's collective ends with
         with contextlib.suppress(OSError):
-            if "Connection closed" not in str(error):
+            if not any(words in str(error) for words in LOST):
                 connection.send(f"{type(error).__name__}: {error}")
 
 

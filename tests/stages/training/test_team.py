@@ -111,3 +111,25 @@ def test_more_gpus_than_there_are(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(UsageError, match="4 GPUs are asked for and there are 2"):
         team.check(4, 4, device="cuda", folder=tmp_path)
+
+
+class Dying:
+    """A process whose files are closed already and whose exit code comes with the join."""
+
+    exitcode = None
+
+    def __init__(self, sentinel):
+        self.sentinel = sentinel
+
+    def join(self):
+        self.exitcode = -signal.SIGKILL
+
+
+def test_a_rank_on_the_point_of_dying_counts_as_dead():
+    here, there = multiprocessing.Pipe()
+    sentinel, other_end = multiprocessing.Pipe()
+    there.close()
+    other_end.close()
+    crew = team.Team(team.Ranks(0, 2), [Dying(sentinel)], [here])
+    reason = team._reason(crew, RuntimeError("Connection reset by peer"))
+    assert "rank 1 of the run has died (SIGKILL)" in str(reason)
