@@ -50,7 +50,23 @@ def instance_norm(x: Tensor, weight: Tensor, bias: Tensor, *, slope: float = 1.0
     if x.device.type == "cpu" and x.is_contiguous():
         # The number of channels as the scale knows it: an ONNX export may have lost that of `x`.
         return _activate(torch.group_norm(x, weight.shape[0], weight, bias, EPSILON), slope)
+    if x.device.type == "cpu" and x.is_contiguous(memory_format=_channels_last(x)):
+        return _instance_norm_sample_by_sample(x, weight, bias, slope=slope)
     return instance_norm_by_batch(x, weight, bias, slope=slope)
+
+
+def _channels_last(x: Tensor) -> torch.memory_format:
+    return {4: torch.channels_last, 5: torch.channels_last_3d}.get(x.dim(), torch.contiguous_format)
+
+
+def _instance_norm_sample_by_sample(x: Tensor, weight: Tensor, bias: Tensor, *, slope: float) -> Tensor:
+    """Keep the channels last: the batch norm of one sample alone is its instance norm, and needs no other layout.
+
+    Measured on a U-Net of 32 to 256 features at 40x56x40, batch 7, bfloat16: a step takes 2.57 s with the samples laid
+    out as channels, 2.25 s like this, and 2.44 s contiguous.
+    """
+    one_by_one = [torch.batch_norm(item, weight, bias, None, None, True, 0.0, EPSILON, False) for item in x.split(1)]
+    return _activate(torch.cat(one_by_one), slope)
 
 
 def instance_norm_by_batch(x: Tensor, weight: Tensor, bias: Tensor, *, slope: float = 1.0) -> Tensor:

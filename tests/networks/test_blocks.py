@@ -23,13 +23,14 @@ def test_instance_norm_is_torchs(layout: torch.memory_format, kind: torch.dtype,
         torch.testing.assert_close(found.float(), expected, atol=tolerance, rtol=tolerance)
 
 
-def test_both_norm_kernels_have_the_same_gradients() -> None:
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_all_norm_kernels_have_the_same_gradients(layout: torch.memory_format) -> None:
     torch.manual_seed(0)
     x, upstream = torch.randn(2, 3, 4, 4), torch.randn(2, 3, 4, 4)
     gradients = []
     for function in (blocks.instance_norm, blocks.instance_norm_by_batch):
         inputs = [
-            x.clone().requires_grad_(),
+            x.clone(memory_format=layout).requires_grad_(),
             torch.full((3,), 1.5, requires_grad=True),
             torch.ones(3, requires_grad=True),
         ]
@@ -37,6 +38,19 @@ def test_both_norm_kernels_have_the_same_gradients() -> None:
         gradients.append([item.grad for item in inputs])
     for one, other in zip(*gradients):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("shape", "layout"),
+    [
+        ((2, 3, 4, 4), torch.channels_last),
+        ((1, 3, 4, 4), torch.channels_last),
+        ((2, 3, 2, 4, 4), torch.channels_last_3d),
+    ],
+)
+def test_the_norm_keeps_the_channels_last(shape: tuple[int, ...], layout: torch.memory_format) -> None:
+    x = torch.randn(shape).contiguous(memory_format=layout)
+    assert blocks.InstanceNorm(3, slope=0.01)(x).is_contiguous(memory_format=layout)
 
 
 def test_instance_norm_of_ones_and_threes_is_minus_one_and_one() -> None:
