@@ -41,6 +41,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import socket
 import tempfile
 import time
@@ -182,7 +183,7 @@ class Workspace:
         Raises:
             UsageError: It was not measured yet.
         """
-        return read_record(self.fingerprint_file, Fingerprint, missing="Run `autoseg plan_and_preprocess` first.")
+        return self._read(self.fingerprint_file, Fingerprint, missing="Run `autoseg plan_and_preprocess` first.")
 
     def plan(self, name: str = "default") -> Plan:
         """Return a plan by name.
@@ -192,7 +193,7 @@ class Workspace:
         """
         there = sorted(p.parent.name for p in (self.folder / "plans").glob("*/plan.json"))
         fix = f"There are: {', '.join(there)}." if there else f"Run `autoseg plan_and_preprocess -d {self.name}`."
-        return read_record(self.plan_file(name), Plan, missing=fix)
+        return self._read(self.plan_file(name), Plan, missing=fix)
 
     def forecast(self, name: str = "default") -> Forecast:
         """Return how long a plan takes.
@@ -201,7 +202,7 @@ class Workspace:
             UsageError: It was not written yet.
         """
         fix = f"Run `autoseg plan_and_preprocess -d {self.name}` again."
-        return read_record(self.forecast_file(name), Forecast, missing=fix)
+        return self._read(self.forecast_file(name), Forecast, missing=fix)
 
     def choice(self, plan: str = "default") -> EnsembleChoice:
         """Return the ensemble that was chosen for a plan.
@@ -210,7 +211,7 @@ class Workspace:
             UsageError: None was chosen yet.
         """
         fix = f"Run `autoseg ensemble -d {self.name}` first."
-        return read_record(self.ensemble(plan) / "choice.json", EnsembleChoice, missing=fix)
+        return self._read(self.ensemble(plan) / "choice.json", EnsembleChoice, missing=fix)
 
     def evaluation(self, model: ModelId) -> Evaluation:
         """Return the scores of one model on its held-out cases.
@@ -219,6 +220,11 @@ class Workspace:
             UsageError: It has none yet.
         """
         return read_record(self.model(model) / "evaluation.json", Evaluation, missing="Train the model first.")
+
+    def _read(self, path: Path, kind: type[R], *, missing: str) -> R:
+        if not self.folder.exists():
+            self.dataset()  # where nothing was imported, that is what has to be said
+        return read_record(path, kind, missing=missing)
 
     def trained(self, plan: str | None = None) -> tuple[ModelId, ...]:
         """Return every model whose training has ended, in the order of their names."""
@@ -270,7 +276,8 @@ def read_record(path: Path, kind: type[R], *, missing: str = "") -> R:
     try:
         text = path.read_bytes()
     except FileNotFoundError:
-        raise UsageError(f"there is no {kind.__name__} yet", file=path, fix=missing, code="missing_record") from None
+        words = re.sub(r"(?<!^)(?=[A-Z])", " ", kind.__name__).lower()
+        raise UsageError(f"there is no {words} yet", file=path, fix=missing, code="missing_record") from None
     except OSError as error:
         raise DataError(
             f"cannot be read: {error.strerror or error}",

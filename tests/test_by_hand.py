@@ -92,7 +92,7 @@ def test_the_forecast_follows_the_first_twenty_steps(work: Workspace, monkeypatc
         (("--set", "batch_size=1"), "--set makes a plan by hand, which needs a name of its own"),
         (("--set", "batch=1", "--plan", "mine"), "unknown key 'batch' in [planning]"),
         (("--minutes", 5, "--hours", 1), "--minutes and --hours are one budget, given twice"),
-        (("--calibration", "/none.json"), "there is no Calibration yet"),
+        (("--calibration", "/none.json"), "there is no calibration yet"),
     ],
 )
 def test_slips_of_the_pen_are_answered(work: Workspace, words, sentence) -> None:

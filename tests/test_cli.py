@@ -379,10 +379,22 @@ class TestSlips:
         assert sentence in message
         assert listing(whole_way.root) == before
 
-    def test_unknown_data_set(self, whole_way: WholeWay) -> None:
-        message = refused("check", "-d", "Not", "--root", whole_way.root, code=2)
+    @pytest.mark.parametrize(
+        "command",
+        [("check",), ("train",), ("explain",), ("report",), ("ensemble",), ("predict", "-i", "in", "-o", "out")],
+    )
+    def test_unknown_data_set(self, whole_way: WholeWay, command: tuple[str, ...]) -> None:
+        message = refused(command[0], "-d", "Not", "--root", whole_way.root, *command[1:], code=2)
         assert "no data set 'Not'" in message
         assert "There are: Knot." in message
+
+    def test_a_file_that_is_no_model(self, tmp_path: Path) -> None:
+        message = refused("predict", "-m", tmp_path / "notes.md", "-i", tmp_path, "-o", tmp_path / "out", code=2)
+        assert "notes.md: this is no model file. Give a .zip" in message
+
+    def test_status_before_anything_is_planned(self, whole_way: WholeWay, tmp_path: Path) -> None:
+        done("import", whole_way.raw, "--as", "Knot", "--root", tmp_path)
+        assert "next: autoseg plan_and_preprocess -d Knot" in done("status", "-d", "Knot", "--root", tmp_path).out
 
     def test_unknown_data_set_as_json(self, whole_way: WholeWay) -> None:
         outcome = typed("check", "-d", "Not", "--root", whole_way.root, "--json")

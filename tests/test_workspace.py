@@ -201,7 +201,7 @@ class TestRecords:
         assert read_record(tmp_path / "check.json", CheckReport) == REPORT
 
     def test_missing(self, tmp_path: Path) -> None:
-        with pytest.raises(UsageError, match=r"there is no CheckReport yet\. Do this\.") as caught:
+        with pytest.raises(UsageError, match=r"there is no check report yet\. Do this\.") as caught:
             read_record(tmp_path / "check.json", CheckReport, missing="Do this.")
         assert caught.value.file == str(tmp_path / "check.json")
 

@@ -77,7 +77,7 @@ def model_of(dataset: str | None, root: str | None, named: list[str] | None) -> 
     """Return what predicts, a workspace or the path of a model file, and the names of members that were given.
 
     Raises:
-        UsageError: Neither or both were given, or two model files.
+        UsageError: Neither or both were given, two model files, or something that is none.
     """
     from autoseg.records.errors import UsageError
     from autoseg.records.package import MANIFEST
@@ -85,6 +85,9 @@ def model_of(dataset: str | None, root: str | None, named: list[str] | None) -> 
     words = named or []
     files = [word for word in words if word.lower().endswith(".zip") or (Path(word) / MANIFEST).is_file()]
     members = tuple(word for word in words if word not in files)
+    if members and dataset is None and not files:
+        fix = "Give a .zip that `autoseg export` wrote or its ONNX folder; members of a data set need -d as well."
+        raise UsageError("this is no model file", file=Path(members[0]), fix=fix, code="no_model_file")
     if len(files) + (dataset is not None) != 1:
         found = "both a data set and a model file" if files and dataset else f"{len(files)} model files"
         fix = "Give -d NAME for a data set of the workspace, or -m model.zip for a model file."

@@ -102,6 +102,8 @@ def status(
     elif rows:
         columns = list(rows[0])
         console.table(dataset or "data sets", columns, [[row[column] for column in columns] for row in rows])
+    elif dataset:
+        console.line(f"nothing is planned yet; next: autoseg plan_and_preprocess -d {dataset}")
     else:
         console.line(f"nothing yet in {workspace_root(root)}; import a data set with `autoseg import FOLDER --as NAME`")
 

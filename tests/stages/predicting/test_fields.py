@@ -196,7 +196,7 @@ def test_swapped_weights_are_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_an_unfinished_fold_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"model\.json: there is no TrainedModel yet. Train this fold first."):
+    with pytest.raises(UsageError, match=r"model\.json: there is no trained model yet. Train this fold first."):
         predicting.load_member([tmp_path])
     with pytest.raises(UsageError, match="there is no trained model"):
         predicting.load_member([])
