@@ -8,13 +8,15 @@ import shutil
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from autoseg.records.errors import DataError, ResourceError, UsageError
-from autoseg.records.plan import Recipe
+from autoseg.records.plan import Recipe, Regions
 from autoseg.records.results import RunRecord
+from autoseg.records.volumes import CaseRegions
 from autoseg.stages.training import fit, history, loop, team
 from autoseg.workspace import read_record
 from tests.stages.training.records import MODEL, make_case, make_cases, make_configuration, make_plan
@@ -67,6 +69,20 @@ def test_also_where_dice_is_of_the_batch_and_structures_are_not_annotated_everyw
     fit(plan_of(batch_dice=True), MODEL, together, cases, ranks=2)
     fit(plan_of(batch_dice=True), MODEL, begun_like(alone, together), cases, ranks=1)
     same_course(together, alone)
+
+
+def test_also_where_windows_lie_on_the_regions_that_a_first_stage_proposes(tmp_path):
+    lesion, vessel = [[2, 4, 4], [5, 9, 9]], [[6, 2, 12], [8, 5, 15]]
+    found = CaseRegions(np.array([lesion], np.int32), np.array([lesion, vessel], np.int32), np.array([False, True]))
+    cases = [make_case("one", regions=found), make_case("two", regions=found)]
+    regions = Regions(configuration="first", sensitivity=0.98, margin_mm=2.0, threshold=0.1)
+    together, alone, anywhere = (tmp_path / name for name in ("together", "alone", "anywhere"))
+    fit(plan_of(), MODEL, together, cases, ranks=2, regions=regions)
+    fit(plan_of(), MODEL, begun_like(alone, together), cases, ranks=1, regions=regions)
+    same_course(together, alone)
+    whole_batch = make_configuration(recipe=RECIPE).model_copy(update={"batch_size": 4})
+    fit(make_plan(whole_batch), MODEL, anywhere, cases)
+    assert history.read(anywhere)[0].loss != pytest.approx(history.read(alone)[0].loss, rel=1e-3)
 
 
 def test_a_rank_that_dies_stops_the_run_and_the_run_goes_on_from_its_checkpoint(pair, tmp_path, monkeypatch):
