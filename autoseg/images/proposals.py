@@ -25,6 +25,8 @@ CANDIDATES = (3, 5, 8, 13, 20, 31, 51, 77, 102, 128)
 MOST_PROPOSALS = 200
 # A region that holds less of a lesion has lost it, for outside of the regions all is background.
 HELD_FRACTION = 0.5
+# With fewer empty proposals in a case a second stage would hardly see what it has to reject.
+FEWEST_REJECTIONS = 10
 
 
 @dataclass(frozen=True)
@@ -165,9 +167,21 @@ class Counted:
     region_fraction: np.ndarray
 
     def at(self, index: int) -> CaseRegions:
-        """Return what training takes of one level."""
-        here = self.level == index
-        return CaseRegions(self.lesions, self.boxes[here], self.empty[here])
+        """Return what training takes of one level; where it left few empty, those of the next lower one that did not.
+
+        Also a good first stage takes something for a lesion, only with a lower probability: at the level that is good
+        enough to find the lesions it may propose nothing else, and the second stage would learn from lesions alone.
+        """
+        return CaseRegions(self.lesions, self.boxes[self.level == index], self.boxes[self._rejections(index)])
+
+    def empty_at(self, index: int) -> int:
+        """Return how many proposals of one level hold no lesion."""
+        return int(self.empty[self.level == index].sum())
+
+    def _rejections(self, index: int) -> np.ndarray:
+        """Return which boxes (n,) windows are centred on to learn that they are no lesion."""
+        enough = (level for level in range(index, 0, -1) if self.empty_at(level) >= FEWEST_REJECTIONS)
+        return self.empty & (self.level == next(enough, 0))  # type: ignore[no-any-return]
 
 
 def count(foreground: Foreground, lesions: np.ndarray, passage: Passage, *, margin_mm: float) -> Counted:

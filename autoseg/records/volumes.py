@@ -66,12 +66,12 @@ class CaseRegions:
     Attributes:
         lesions: Of the truth.
         proposals: Of a first stage that never saw the case.
-        empty: Bool, one a proposal: no voxel of a lesion lies in its region.
+        rejections: Proposals, of this probability or a lower one, in whose region no voxel of a lesion lies.
     """
 
     lesions: np.ndarray
     proposals: np.ndarray
-    empty: np.ndarray
+    rejections: np.ndarray
 
 
 @dataclass(frozen=True)

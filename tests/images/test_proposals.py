@@ -129,9 +129,25 @@ def test_lesions_and_proposals_are_counted_at_every_level():
     assert len(counted.lesions) == 2
     at_8, at_128 = counted.at(CANDIDATES.index(8)), counted.at(CANDIDATES.index(128))
     assert at_8.proposals[:, 0].tolist() == [[2, 9, 9], [2, 2, 2], [9, 9, 9]]
-    assert at_8.empty.tolist() == [True, False, False]
+    assert at_8.rejections[:, 0].tolist() == [[2, 9, 9]]
+    assert [counted.empty_at(CANDIDATES.index(level)) for level in (8, 128)] == [1, 1]
     assert at_128.proposals[:, 0].tolist() == [[2, 9, 9]]
     assert counted.region_fraction[CANDIDATES.index(128)] == pytest.approx(27 / SIDE**3)
+
+
+def test_a_level_with_few_empty_proposals_takes_those_of_a_lower_one():
+    levels = np.zeros((40,) * 3, np.uint8)
+    levels[::4, ::4, 0] = 20  # a hundred of little probability,
+    levels[::4, 0, 20] = 102  # ten of more,
+    levels[0, 0, 30] = 255  # one of the most
+    grid = Grid(shape=levels.shape, spacing_mm=(1.0, 1.0, 1.0))
+    way = Passage(original=grid, oriented=grid, crop=Box(start=(0, 0, 0), stop=grid.shape), network=grid)
+    counted = count(Foreground(levels, way, "softmax"), np.zeros(levels.shape, bool), way, margin_mm=0.0)
+    assert [counted.empty_at(CANDIDATES.index(level)) for level in (20, 102, 128)] == [111, 11, 1]
+    for level, wanted in ((128, 11), (102, 11), (31, 11), (20, 111)):
+        found = counted.at(CANDIDATES.index(level))
+        assert len(found.rejections) == wanted, level
+    assert len(counted.at(CANDIDATES.index(128)).proposals) == 1
 
 
 def test_a_case_without_lesions_or_proposals_is_counted_too():

@@ -261,6 +261,6 @@ def _point(index: int, counted: Sequence[Counted]) -> ProposalPoint:
         threshold=proposals.CANDIDATES[index] / LEVELS,
         sensitivity=float(held.mean()) if held.size else float("nan"),
         proposals_per_case=float(np.mean([len(item.proposals) for item in here])),
-        empty_per_case=float(np.mean([item.empty.sum() for item in here])),
+        empty_per_case=float(np.mean([item.empty_at(index) for item in counted])),
         region_fraction=float(np.mean([item.region_fraction[index] for item in counted])),
     )

@@ -17,7 +17,7 @@ class Centres:
 
     Attributes:
         lesion_fraction: On a lesion, each as likely however small.
-        rejection_fraction: On a proposal that holds no lesion.
+        rejection_fraction: On a proposal, of whatever probability, that holds no lesion.
         jitter_fraction: Centres are moved by up to this share of the window along each axis.
     """
 
@@ -32,12 +32,12 @@ def centred(rng: np.random.Generator, regions: CaseRegions, centres: Centres, pa
     Where a case has none of what was drawn, another kind of centre is taken; None where it has nothing at all.
     """
     luck = float(rng.random())
-    lesions, empty, every = regions.lesions, regions.proposals[regions.empty], regions.proposals
+    lesions, rejections, every = regions.lesions, regions.rejections, regions.proposals
     order: Sequence[np.ndarray] = (every, lesions)
     if luck < centres.lesion_fraction:
         order = (lesions, every)
     elif luck < centres.lesion_fraction + centres.rejection_fraction:
-        order = (empty, every, lesions)
+        order = (rejections, every, lesions)
     boxes = next((item for item in order if len(item)), None)
     if boxes is None:
         return None

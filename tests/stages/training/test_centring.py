@@ -12,9 +12,12 @@ def box(at) -> np.ndarray:
     return np.array([[at, [a + 1 for a in at]]], np.int32)
 
 
-def regions(lesions=LESION, proposals=(EMPTY, HIT), empty=(True, False)) -> CaseRegions:
-    found = np.concatenate([box(at) for at in proposals]) if proposals else np.zeros((0, 2, 3), np.int32)
-    return CaseRegions(box(lesions) if lesions else np.zeros((0, 2, 3), np.int32), found, np.array(empty, bool))
+def boxes(places) -> np.ndarray:
+    return np.concatenate([box(at) for at in places]) if places else np.zeros((0, 2, 3), np.int32)
+
+
+def regions(lesions=(LESION,), proposals=(EMPTY, HIT), rejections=(EMPTY,)) -> CaseRegions:
+    return CaseRegions(boxes(lesions), boxes(proposals), boxes(rejections))
 
 
 def middles(case, centres, count=2000) -> np.ndarray:
@@ -33,26 +36,29 @@ def test_windows_are_centred_by_the_shares():
 
 
 def test_centres_move_by_a_share_of_the_window():
-    moved = middles(regions(proposals=(), empty=()), Centres(1.0, 0.0, 0.25)) - LESION
+    moved = middles(regions(proposals=(), rejections=()), Centres(1.0, 0.0, 0.25)) - LESION
     assert (np.abs(moved) <= np.array(PATCH) / 4 + 1).all()
     assert (np.abs(moved).max(axis=0) >= np.array(PATCH) / 4 - 1).all()
 
 
 def test_what_is_larger_than_a_window_is_seen_in_all_of_its_parts():
-    large = CaseRegions(
-        np.array([[[0, 0, 0], [8, 16, 64]]], np.int32), np.zeros((0, 2, 3), np.int32), np.zeros(0, bool)
-    )
+    large = CaseRegions(np.array([[[0, 0, 0], [8, 16, 64]]], np.int32), boxes(()), boxes(()))
     found = middles(large, Centres(1.0, 0.0, 0.0))[:, 2]
     assert 8 <= found.min() < 12
     assert 52 < found.max() <= 56
 
 
+def test_what_was_proposed_with_a_lower_probability_alone_is_rejected_too():
+    found = middles(regions(proposals=(HIT,), rejections=(EMPTY,)), Centres(0.0, 1.0, 0.0), 100)
+    assert (found == EMPTY).all()
+
+
 @pytest.mark.parametrize(
     ("case", "seen"),
     [
-        (regions(lesions=None), {EMPTY, HIT}),
-        (regions(proposals=(), empty=()), {LESION}),
-        (regions(proposals=(HIT,), empty=(False,)), {LESION, HIT}),
+        (regions(lesions=()), {EMPTY, HIT}),
+        (regions(proposals=(), rejections=()), {LESION}),
+        (regions(proposals=(HIT,), rejections=()), {LESION, HIT}),
     ],
 )
 def test_a_case_that_lacks_a_kind_gives_another(case, seen):
@@ -60,5 +66,5 @@ def test_a_case_that_lacks_a_kind_gives_another(case, seen):
 
 
 def test_a_case_with_nothing_gives_nothing():
-    nothing = regions(lesions=None, proposals=(), empty=())
+    nothing = regions(lesions=(), proposals=(), rejections=())
     assert centred(np.random.default_rng(0), nothing, Centres(0.5, 0.25, 0.25), PATCH) is None
