@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from autoseg.networks import catalog, weights
-from autoseg.records.errors import DataError
+from autoseg.records.errors import DataError, reason_of
 from autoseg.records.plan import Architecture
 
 # Ours -> theirs; what follows the name of a layer (`.weight`, `.bias`) is the same.
@@ -52,7 +52,7 @@ def read(path: Path) -> dict[str, Any]:
         raise DataError("is missing", file=path, fix="Copy the whole model folder.", code="no_weights") from None
     except Exception as error:  # a file made to harm can end torch's reader in any way
         reason = re.search(r"Unsupported (?:global|class|operand)[^\n.]*|GLOBAL [\w.]+", str(error))
-        what = reason[0] if reason else (str(error).splitlines() or [type(error).__name__])[0]
+        what = reason[0] if reason else reason_of(error)
         raise DataError(
             f"is damaged or holds more than tensors and numbers, and is not opened ({what[:160]})",
             file=path,

@@ -11,7 +11,7 @@ from safetensors.torch import load as load_bytes
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from autoseg.records.errors import DataError
+from autoseg.records.errors import DataError, reason_of
 from autoseg.workspace import writing
 
 _NAMED_AT_MOST = 3
@@ -64,12 +64,7 @@ def load(path: Path, *, finite: bool = True) -> tuple[dict[str, Tensor], dict[st
             code="no_weights",
         ) from None
     except (SafetensorError, OSError, ValueError) as error:
-        raise DataError(
-            f"the model file is damaged ({_first_line(error)})",
-            file=path,
-            fix="Copy it again from where it came, or train the model again.",
-            code="damaged_weights",
-        ) from None
+        raise _damaged(path, error) from None
     if finite:
         check_finite(tensors, path)
     return tensors, metadata
@@ -89,12 +84,7 @@ def parse(content: bytes, *, file: object, finite: bool = True) -> dict[str, Ten
     try:
         tensors: dict[str, Tensor] = load_bytes(content)
     except (SafetensorError, ValueError, KeyError) as error:
-        raise DataError(
-            f"the model file is damaged ({_first_line(error)})",
-            file=file,
-            fix="Copy it again from where it came, or train the model again.",
-            code="damaged_weights",
-        ) from None
+        raise _damaged(file, error) from None
     if finite:
         check_finite(tensors, file)
     return tensors
@@ -167,5 +157,10 @@ def _shape(tensor: Tensor) -> str:
     return "x".join(str(size) for size in tensor.shape) or "a number"
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+def _damaged(file: object, error: Exception) -> DataError:
+    return DataError(
+        f"the model file is damaged ({reason_of(error)})",
+        file=file,
+        fix="Copy it again from where it came, or train the model again.",
+        code="damaged_weights",
+    )

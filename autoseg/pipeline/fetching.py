@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from autoseg.compute import archives
 from autoseg.pipeline import Tell, quiet
-from autoseg.records.errors import DataError, ResourceError, UsageError
+from autoseg.records.errors import DataError, ResourceError, UsageError, reason_of
 from autoseg.records.record import Record, describe
 from autoseg.workspace import check_writable, plans_folder
 
@@ -158,7 +158,7 @@ def _size(path: Path) -> int:
 
 def _unreachable(url: str, error: Exception) -> ResourceError:
     return ResourceError(
-        f"could not be downloaded ({str(error).splitlines()[0] if str(error) else type(error).__name__})",
+        f"could not be downloaded ({reason_of(error)})",
         file=url,
         fix="Check the connection, then run the same command again: it goes on where it stopped.",
         code="unreachable",

@@ -87,6 +87,11 @@ class CasesFailed(UserError):
         return CasesFailed, (self.what, self.failures)
 
 
+def reason_of(error: BaseException) -> str:
+    """Return the first line of what another library says went wrong, or the kind of its error where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def _rebuild(kind: type, what: str, case: str, file: str, fix: str, code: str, state: dict[str, Any]) -> UserError:
     error: UserError = kind(what, case=case, file=file, fix=fix, code=code)
     error.__dict__.update(state)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autoseg.images import header as headers
-from autoseg.records.errors import DataError
+from autoseg.records.errors import DataError, reason_of
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -99,9 +99,8 @@ def read_dataset(path: Path, *, tags: tuple[str, ...] | None = None, voxels: boo
     except OSError as error:
         raise headers.unreadable(path, error) from error
     except Exception as error:  # pydicom raises whatever the bytes provoke
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(
-            f"cannot be read as DICOM ({reason})",
+            f"cannot be read as DICOM ({reason_of(error)})",
             file=path,
             fix="Export it again from its archive.",
             code="not_dicom",
@@ -119,7 +118,7 @@ def read_facts(path: Path) -> SliceFacts:
         return _facts(path, data)
     except (TypeError, ValueError, AttributeError) as error:
         raise DataError(
-            f"has a damaged header ({str(error).splitlines()[0]})",
+            f"has a damaged header ({reason_of(error)})",
             file=path,
             fix="Export it again from its archive.",
             code="bad_header",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from autoseg.images.dicom.facts import SliceFacts, read_dataset
-from autoseg.records.errors import DataError
+from autoseg.records.errors import DataError, reason_of
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -73,7 +73,7 @@ def _frames(item: SliceFacts) -> list[SliceFacts]:
     try:
         return [_frame(item, number, shared, own) for number, own in enumerate(each, start=1)]
     except (TypeError, ValueError, AttributeError) as error:
-        raise _refusal(item, f"has damaged functional groups ({str(error).splitlines()[0]})") from None
+        raise _refusal(item, f"has damaged functional groups ({reason_of(error)})") from None
 
 
 def _frame(item: SliceFacts, number: int, shared: Dataset | None, own: Dataset) -> SliceFacts:

@@ -13,7 +13,7 @@ import numpy as np
 from autoseg.images.dicom import polygons
 from autoseg.images.dicom.facts import read_dataset
 from autoseg.records.dataset import RtstructSource
-from autoseg.records.errors import DataError
+from autoseg.records.errors import DataError, reason_of
 from autoseg.records.geometry import Grid
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def read(path: Path) -> StructureSet:
         )
     except (ValueError, TypeError, AttributeError) as error:
         raise DataError(
-            f"has a damaged structure set ({str(error).splitlines()[0]})",
+            f"has a damaged structure set ({reason_of(error)})",
             file=path,
             fix="Export it again.",
             code="bad_rtstruct",

@@ -12,7 +12,7 @@ import numpy as np
 from autoseg.images.dicom.facts import pseudonym, read_dataset
 from autoseg.images.dicom.rtstruct import require_frame
 from autoseg.records.dataset import DicomSegSource
-from autoseg.records.errors import DataError
+from autoseg.records.errors import DataError, reason_of
 from autoseg.records.geometry import Grid
 
 if TYPE_CHECKING:
@@ -220,5 +220,5 @@ def _place(result: np.ndarray, picture: np.ndarray, to_index: np.ndarray, value:
 
 
 def _damaged(path: Path, error: Exception) -> DataError:
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return DataError(f"is a damaged segmentation ({reason})", file=path, fix="Export it again.", code="bad_seg")
+    what = f"is a damaged segmentation ({reason_of(error)})"
+    return DataError(what, file=path, fix="Export it again.", code="bad_seg")
