@@ -313,6 +313,7 @@ def writing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     temporary = _temporary(path)
     try:
         yield temporary
+        os.chmod(temporary, 0o666 & ~_umask())  # also of a file that a writer has put in the place of the empty one
         if durable:
             with open(temporary, "rb") as stream:
                 os.fsync(stream.fileno())
@@ -331,7 +332,6 @@ def _temporary(path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=".tmp-", suffix="".join(path.suffixes[-2:]), dir=path.parent)
         os.close(handle)
-        os.chmod(name, 0o666 & ~_umask())
     except OSError as error:
         raise _cannot_write(path, error) from error
     return Path(name)

@@ -27,6 +27,12 @@ def test_equal_tensors_give_equal_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
+def test_whoever_may_read_other_files_may_read_weights(tmp_path: Path) -> None:
+    weights.save(tmp_path / "model.safetensors", {"x": torch.ones(3)}, {})
+    (tmp_path / "other").touch()
+    assert (tmp_path / "model.safetensors").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
 @pytest.mark.parametrize("kept", [0, 4, 40, -1])
 def test_a_cut_file_is_named(kept: int, tmp_path: Path) -> None:
     file = tmp_path / "model.safetensors"
