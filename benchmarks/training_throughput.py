@@ -98,7 +98,8 @@ def steps_of_autoseg(work: Workspace, given: argparse.Namespace) -> dict[str, An
             raise KeyboardInterrupt
 
     with contextlib.suppress(KeyboardInterrupt):
-        training.fit(plan, model, work.model(model), cases, settings=SETTINGS, device=given.device, on_progress=count)
+        terms = training.Terms(settings=SETTINGS, device=given.device)
+        training.fit(plan, model, work.model(model), training.TrainingSet(cases), terms=terms, on_progress=count)
     if len(ticks) < WARM_UP_STEPS + given.steps:
         sys.exit("interrupted")
     record = read_record(work.model(model) / "run.json", RunRecord)

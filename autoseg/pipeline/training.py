@@ -111,22 +111,18 @@ def fit(
     previous = predicting.write_out_of_fold(work, plan, model, ids)
     regions, windows = predicting.chosen_regions(work, plan, model, ids)
     cases = [preprocessing.open_case(folder, id, previous=previous.get(id), regions=windows.get(id)) for id in ids]
-    return training.fit(
-        plan,
-        model,
-        work.model(model),
-        cases,
+    data = training.TrainingSet(
+        cases, preprocessing.cases_digest(folder, ids), fold_facts(work.dataset(), measured, ids), regions
+    )
+    terms = training.Terms(
         settings=request.settings,
         budget_seconds=budget_seconds,
         device=devices.find(request.device).kind,
-        cases_digest=preprocessing.cases_digest(folder, ids),
-        facts=fold_facts(work.dataset(), measured, ids),
         weights_file=weights_file,
-        regions=regions,
         ranks=request.ranks,
         tensorboard=request.tensorboard,
-        on_progress=progress,
     )
+    return training.fit(plan, model, work.model(model), data, terms=terms, on_progress=progress)
 
 
 def predict_held_out(

@@ -7,7 +7,7 @@ import hashlib
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,11 @@ import autoseg
 from autoseg.compute import devices
 from autoseg.compute.allocator import keep_freed_memory
 from autoseg.networks import weights
-from autoseg.networks.class_weights import class_weights
-from autoseg.records.errors import DataError, ResourceError, UsageError
-from autoseg.records.plan import Configuration, Plan, Regions
+from autoseg.records.errors import DataError, ResourceError
+from autoseg.records.plan import Plan
 from autoseg.records.results import ModelId, RunRecord, TrainedModel
-from autoseg.records.volumes import PreprocessedCase
 from autoseg.stages.training import (
-    apart,
+    asking,
     checkpoint,
     course,
     extending,
@@ -34,18 +32,17 @@ from autoseg.stages.training import (
     measuring,
     pretrained,
     resolve,
-    sampling,
     steering,
     team,
 )
 from autoseg.stages.training import learner as learners
-from autoseg.stages.training import settings as recipe_settings
 from autoseg.stages.training import tensorboard as events
+from autoseg.stages.training.asking import Terms, TrainingSet
 from autoseg.stages.training.checkpoint import Position
 from autoseg.stages.training.course import Course, Progress
 from autoseg.stages.training.free_memory import used_memory_gb
 from autoseg.stages.training.learner import Learner
-from autoseg.stages.training.request import FoldFacts, Request, check_same
+from autoseg.stages.training.request import Request, check_same
 from autoseg.stages.training.team import Team
 from autoseg.workspace import locked, read_record, write_record
 
@@ -62,17 +59,9 @@ def fit(
     plan: Plan,
     model: ModelId,
     folder: Path,
-    cases: Sequence[PreprocessedCase],
+    data: TrainingSet,
     *,
-    settings: Mapping[str, str] | None = None,
-    budget_seconds: float | None = None,
-    device: str = "cpu",
-    cases_digest: str = "",
-    facts: FoldFacts | None = None,
-    weights_file: Path | None = None,
-    regions: Regions | None = None,
-    ranks: int = 1,
-    tensorboard: bool = False,
+    terms: Terms | None = None,
     on_progress: Tell | None = None,
 ) -> Path:
     """Train one model and return the path of its weights; a run that was stopped goes on where it stopped.
@@ -84,19 +73,8 @@ def fit(
         plan: Holds the configuration that `model` names.
         model: Which model; its seed keys the initial weights and every random draw.
         folder: Of this run alone; held by a lock while it trains.
-        cases: The fold's training cases, in any order.
-        settings: Changes of the recipe, key -> value as typed (`--set`).
-        budget_seconds: Wall time of the whole run, measuring included; None trains the recipe's full length. A
-            resumed run keeps the number of steps that its first call resolved.
-        device: As torch names it.
-        cases_digest: Of the preprocessed cases; another one refuses to go on.
-        facts: Patients and voxel counts of the cases, for the recipes that ask for them.
-        weights_file: `.safetensors`, or nnU-Net's `.pth`, to start from; channels, labels and patch may be others.
-        regions: Where a second stage works, as chosen from what its first stage says of these cases.
-        ranks: Processes that share each batch: on the CPU, or on as many cards from the first on. Each has the
-            planned batch, and the run has fewer steps, so that it sees as many samples. A resumed run may have
-            another number of them.
-        tensorboard: Whether each epoch is written for TensorBoard as well.
+        data: What it is trained on.
+        terms: How; None: as planned, on the CPU.
         on_progress: Called after every step; a KeyboardInterrupt that it raises stops the run with a checkpoint.
 
     Returns:
@@ -108,44 +86,15 @@ def fit(
         ResourceError: Another run holds the folder; memory or disk do not suffice.
         KeyboardInterrupt: Ctrl-C, SIGTERM or SIGUSR1 came; a checkpoint was written.
     """
-    began = time.perf_counter()
-    settings, extension = extending.asked(folder, settings or {})
-    configuration = recipe_settings.apply(plan.configuration(model.configuration), settings)
-    if regions is not None:
-        configuration = configuration.model_copy(update={"regions": regions})
-    facts = facts or FoldFacts()
-    request = Request(
-        plan_digest=plan.digest(),
-        model=model,
-        labels=plan.labels,
-        configuration=configuration,
-        settings=settings,
-        cases=sorted(cases, key=lambda case: case.id),
-        cases_digest=cases_digest,
-        budget_seconds=budget_seconds,
-        device=device,
-        began=began,
-        extension=extension,
-        optional=tuple(index for index, channel in enumerate(plan.channels) if channel.optional),
-        given=None if weights_file is None else pretrained.load(weights_file),
-        class_weights=_class_weights(configuration, plan, facts),
-        ranks=ranks,
-        tensorboard=tensorboard,
-    )
-    if tensorboard:
+    request = asking.request(plan, model, folder, data, terms or Terms())
+    if request.tensorboard:
         events.check()
-    team.check(ranks, ranks, device=device, folder=folder)
-    with locked(folder), interruption.watched() as watch, _own_state_of_torch(device):
+    team.check(request.ranks, request.ranks, device=request.device, folder=folder)
+    with locked(folder), interruption.watched() as watch, _own_state_of_torch(request.device):
         if not _ended(folder, request):
-            _run(_set_apart(_checked(request), folder, facts), folder, watch=watch, tell=on_progress or _silent)
+            request = asking.set_apart(asking.checked(request), folder, data.facts)
+            _run(request, folder, watch=watch, tell=on_progress or _silent)
         return folder / "model.safetensors"
-
-
-def _class_weights(configuration: Configuration, plan: Plan, facts: FoldFacts) -> tuple[float, ...]:
-    kind = configuration.recipe.class_weights
-    if kind != "none" and not facts.voxels:
-        raise UsageError(f"class_weights={kind} needs voxel counts", fix="Run `autoseg plan_and_preprocess` first.")
-    return class_weights(kind, facts.voxels, plan.labels) or ()
 
 
 @dataclass(frozen=True)
@@ -185,32 +134,6 @@ def _ended(folder: Path, request: Request) -> bool:
     if not ((folder / "model.json").exists() and (folder / "model.safetensors").exists()):
         return False
     return not extending.pending(record, read_record(folder / "model.json", TrainedModel).steps)
-
-
-def _checked(request: Request) -> Request:
-    """Return the request with its device found, its cases fit to train on, and in memory where they fit."""
-    devices.find(request.device)
-    previous = request.configuration.previous is not None
-    taken = len(request.labels.structures) if previous else 0
-    slices = 2 * request.configuration.context_slices + 1
-    channels = (request.configuration.architecture.input_channels - taken) // slices
-    regions = request.configuration.regions is not None
-    sampling.check_cases(request.cases, channels=channels, previous=previous, regions=regions)
-    return replace(request, cases=sampling.hold(request.cases, resolve.held_bytes(request.ranks)), stored=request.cases)
-
-
-def _set_apart(request: Request, folder: Path, facts: FoldFacts) -> Request:
-    """Return the request with the cases to measure on taken out of those to train on; a begun run keeps its own."""
-    if (folder / "run.json").exists():
-        chosen = set(read_record(folder / "run.json", RunRecord).monitored)
-    else:
-        recipe = request.configuration.recipe
-        chosen = set(apart.choose(request.cases, facts.groups, recipe, seed=request.model.seed))
-    return replace(
-        request,
-        cases=[case for case in request.cases if case.id not in chosen],
-        monitored=[case for case in request.cases if case.id in chosen],
-    )
 
 
 def _run(request: Request, folder: Path, *, watch: interruption.Watch, tell: Tell) -> None:

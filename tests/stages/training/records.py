@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +17,8 @@ from autoseg.records.machine import DeviceProfile
 from autoseg.records.plan import Architecture, Configuration, MemoryEstimate, Normalization, Plan, Previous, Recipe
 from autoseg.records.results import ModelId
 from autoseg.records.volumes import Passage, PreprocessedCase
+from autoseg.stages import training
+from autoseg.stages.training import Terms, TrainingSet
 from autoseg.stages.training.request import Request
 
 LABELS = Labels(
@@ -99,6 +104,15 @@ def make_case(id: str, *, shape: tuple[int, int, int] = (10, 20, 20), **changes:
 
 def make_cases() -> list[PreprocessedCase]:
     return [make_case("one"), make_case("two", shape=(9, 18, 22)), make_case("three", shape=(12, 16, 16))]
+
+
+def fit(plan: Plan, model: ModelId, folder: Path, cases: Sequence[PreprocessedCase], **more: Any) -> Path:
+    """Train on cases; `more` are fields of `TrainingSet` (`cases_digest` is its digest) and `Terms`, mixed."""
+    if "cases_digest" in more:
+        more["digest"] = more.pop("cases_digest")
+    data = {field.name: more.pop(field.name) for field in fields(TrainingSet) if field.name in more}
+    on_progress = more.pop("on_progress", None)
+    return training.fit(plan, model, folder, TrainingSet(cases, **data), terms=Terms(**more), on_progress=on_progress)
 
 
 def make_request(configuration: Configuration, **changes: Any) -> Request:

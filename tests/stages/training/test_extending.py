@@ -4,9 +4,9 @@ import pytest
 
 from autoseg.records.errors import UsageError
 from autoseg.records.results import Extension, RunRecord, TrainedModel
-from autoseg.stages.training import fit, history
+from autoseg.stages.training import history
 from autoseg.workspace import read_record
-from tests.stages.training.records import MODEL, make_cases, make_plan
+from tests.stages.training.records import MODEL, fit, make_cases, make_plan
 from tests.stages.training.test_loop import begun_like, sha, stop_after
 
 PLAN, SHORT, LONG = make_plan(), {"learning_rate": "0.02"}, {"learning_rate": "0.02", "epochs": "4"}

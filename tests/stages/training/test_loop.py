@@ -16,10 +16,10 @@ from safetensors.torch import load_file
 from autoseg.records.errors import DataError, ResourceError, UsageError, UserError
 from autoseg.records.plan import Recipe
 from autoseg.records.results import RunRecord, TrainedModel
-from autoseg.stages.training import fit, history, loop
+from autoseg.stages.training import history, loop
 from autoseg.stages.training.request import FoldFacts
 from autoseg.workspace import read_record
-from tests.stages.training.records import MODEL, RECIPE, make_case, make_cases, make_configuration, make_plan
+from tests.stages.training.records import MODEL, RECIPE, fit, make_case, make_cases, make_configuration, make_plan
 
 STEPS = RECIPE.epochs * RECIPE.steps_per_epoch
 
@@ -111,8 +111,8 @@ def test_kill_9_loses_only_what_came_after_the_last_checkpoint(tmp_path, unbroke
     script = textwrap.dedent("""
         import os, signal, sys
         from pathlib import Path
-        from autoseg.stages.training import fit, loop
-        from tests.stages.training.records import MODEL, make_cases, make_plan
+        from autoseg.stages.training import loop
+        from tests.stages.training.records import MODEL, fit, make_cases, make_plan
         loop.CHECKPOINT_SECONDS = 0.0
         def tell(progress):
             if progress.step == 6:

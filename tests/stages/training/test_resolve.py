@@ -6,9 +6,9 @@ import torch
 from autoseg.records.errors import ResourceError
 from autoseg.records.plan import Recipe
 from autoseg.records.results import RunRecord
-from autoseg.stages.training import fit, history, resolve
+from autoseg.stages.training import history, resolve
 from autoseg.workspace import read_record
-from tests.stages.training.records import MODEL, make_cases, make_configuration, make_plan, make_request
+from tests.stages.training.records import MODEL, fit, make_cases, make_configuration, make_plan, make_request
 
 
 def test_a_budget_becomes_steps():

@@ -17,9 +17,9 @@ from autoseg.records.errors import DataError, ResourceError, UsageError
 from autoseg.records.plan import Recipe, Regions
 from autoseg.records.results import RunRecord
 from autoseg.records.volumes import CaseRegions
-from autoseg.stages.training import fit, history, loop, team
+from autoseg.stages.training import history, loop, team
 from autoseg.workspace import read_record
-from tests.stages.training.records import MODEL, make_case, make_cases, make_configuration, make_plan
+from tests.stages.training.records import MODEL, fit, make_case, make_cases, make_configuration, make_plan
 
 EPOCHS, STEPS_PER_EPOCH = 2, 4
 RECIPE = Recipe(precision="float32", epochs=EPOCHS, steps_per_epoch=STEPS_PER_EPOCH)
@@ -73,7 +73,8 @@ def test_also_where_dice_is_of_the_batch_and_structures_are_not_annotated_everyw
 
 def test_also_where_windows_lie_on_the_regions_that_a_first_stage_proposes(tmp_path):
     lesion, vessel = [[2, 4, 4], [5, 9, 9]], [[6, 2, 12], [8, 5, 15]]
-    found = CaseRegions(np.array([lesion], np.int32), np.array([lesion, vessel], np.int32), np.array([False, True]))
+    boxes = (np.array(box, np.int32) for box in ([lesion], [lesion, vessel], [vessel]))
+    found = CaseRegions(*boxes)
     cases = [make_case("one", regions=found), make_case("two", regions=found)]
     regions = Regions(configuration="first", sensitivity=0.98, margin_mm=2.0, threshold=0.1)
     together, alone, anywhere = (tmp_path / name for name in ("together", "alone", "anywhere"))

@@ -7,8 +7,8 @@ import builtins
 import pytest
 
 from autoseg.records.errors import UsageError
-from autoseg.stages.training import fit, history, tensorboard
-from tests.stages.training.records import MODEL, make_cases, make_plan
+from autoseg.stages.training import history, tensorboard
+from tests.stages.training.records import MODEL, fit, make_cases, make_plan
 from tests.stages.training.test_loop import stop_after
 
 
