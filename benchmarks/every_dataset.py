@@ -27,7 +27,8 @@ import numpy as np
 from autoseg.images import files
 from autoseg.images.cases import read_grid
 from autoseg.images.dicom import seg
-from autoseg.records.dataset import Case
+from autoseg.records.dataset import Case, Dataset, DicomPart, DicomSegSource
+from autoseg.records.errors import UserError
 from autoseg.workspace import Workspace
 
 # Folders that are refused, and rightly: the step that refuses, words that it must say, and why.
@@ -100,7 +101,7 @@ def go(way: Way) -> Row:
         started = time.monotonic()
         try:
             row.steps[step] = action(way)
-        except Refused as refusal:
+        except (Refused, UserError) as refusal:
             row.steps[step], row.failed = f"refused: {refusal}", step
         row.seconds[step] = round(time.monotonic() - started, 1)
         kept.write_text(json.dumps(vars(row), indent=1))
@@ -185,8 +186,7 @@ def do_predict(way: Way) -> str:
     (result,) = (Path(path) for path in written.values())
     paths = sorted(path for path in result.iterdir()) if result.is_dir() else [result]
     if result.suffix == ".dcm":
-        found_segments = seg.sizes(result)
-        return f"{result.name}, {len(found_segments)} of {len(dataset.labels.structures)} structures"
+        return segments_of(result, case, dataset)
     arrays = [files.read_volume(path)[0] for path in paths]
     shape = (sum(array.shape[0] for array in arrays), *arrays[0].shape[1:])
     wanted = read_grid(case.images, dataset.channels).shape
@@ -197,6 +197,20 @@ def do_predict(way: Way) -> str:
     if not found <= known:
         raise Refused(f"the prediction holds the values {sorted(found - known)}")
     return f"{paths[0].name}, {len(found - {0})} of {len(known) - 1} structures"
+
+
+def segments_of(file: Path, case: Case, dataset: Dataset) -> str:
+    """Return how many structures a DICOM SEG holds; each frame must lie on the scan's voxels, none may get lost."""
+    names = [item.name for item in dataset.labels.structures]
+    there = {item.number: item.name for item in seg.read(file).segments}
+    if not set(there.values()) <= set(names):
+        raise Refused(f"the segments are called {', '.join(there.values())}, the structures {', '.join(names)}")
+    parts = tuple(DicomPart(path=str(file), number=number, value=number) for number in there)
+    painted = seg.paint(DicomSegSource(segments=parts), read_grid(case.images, dataset.channels), dtype=np.uint8)
+    sizes = {number: int((painted == number).sum()) for number in there}
+    if sizes != seg.sizes(file):
+        raise Refused(f"{sizes} voxels of the segments lie on the scan, and the file holds {seg.sizes(file)}")
+    return f"{file.name}, {sum(size > 0 for size in sizes.values())} of {len(names)} structures"
 
 
 def link(case: Case, folder: Path) -> Path:
