@@ -98,6 +98,9 @@ def ensemble(
     plan: PlanName = "default",
     metric: Metric = "dice",
     seconds_per_case: SecondsPerCase = None,
+    per_class: Annotated[
+        bool, typer.Option(help="Let each structure have weights of its own; over-fits, most of all with few cases.")
+    ] = False,
     root: Root = None,
     dry_run: DryRun = False,
     json: Json = False,
@@ -114,7 +117,8 @@ def ensemble(
         )
         return
     with console.progress(silent=json) as tell:
-        choice = choosing.ensemble(work, plan, SelectRequest(plan, metric, seconds_per_case), tell=tell)
+        request = SelectRequest(plan, metric, seconds_per_case, per_class)
+        choice = choosing.ensemble(work, plan, request, tell=tell)
     views.choice(choice, json=json)
 
 

@@ -69,13 +69,13 @@ class Field:
     Attributes:
         array: Logits, float32, (K, Z, Y, X) on `passage.network`, or a `Source` of them.
         passage: The way of the scan to that grid.
-        weight: Of this field among others; only ratios matter.
+        weight: Of this field among others, one number or one a class; only ratios matter.
         inside: The part of `passage.network` that `array` covers; outside all is background. None: everything.
     """
 
     array: Any
     passage: Passage
-    weight: float = 1.0
+    weight: float | tuple[float, ...] = 1.0
     inside: Box | None = None
 
 
@@ -88,13 +88,14 @@ class _Way:
         order: `permute` by it brings the field's own axes into the first field's order.
         box: Where the field lies in the first field's oriented grid.
         along: Taps along each axis of the box.
+        weight: Of the field's probabilities, float32 (K,).
     """
 
     source: Source
     order: tuple[int, ...]
     box: Box
     along: tuple[Taps, Taps, Taps]
-    weight: float
+    weight: np.ndarray
 
     def shape(self) -> tuple[int, ...]:
         """Return the source's (Z, Y, X) in the first field's order."""
@@ -316,11 +317,13 @@ def mean_slabs(
 
 
 def _ways(fields: Sequence[Field]) -> list[_Way]:
-    """Return every field along the first one's axes, weights adding up to 1."""
-    total = sum(field.weight for field in fields)
+    """Return every field along the first one's axes, the weights of each class adding up to 1."""
+    classes = fields[0].array.shape[0]
+    weights = np.array([np.broadcast_to(field.weight, classes) for field in fields], np.float64)
+    weights = (weights / weights.sum(axis=0)).astype(np.float32)
     first = fields[0].passage.oriented
     ways = []
-    for field in fields:
+    for field, weight in zip(fields, weights, strict=True):
         passage = field.passage
         order, flips = steps_between(passage.oriented, first)
         coarse = anisotropic_axis(passage.oriented.spacing_mm, passage.network.spacing_mm)
@@ -337,7 +340,7 @@ def _ways(fields: Sequence[Field]) -> list[_Way]:
         box = _turn_box(crop, passage.oriented.shape, order, flips)
         z, y, x = (along[axis] for axis in order)
         source, turned = _as_source(field.array, order, flips)
-        ways.append(_Way(source, turned, box, (z, y, x), field.weight / total))
+        ways.append(_Way(source, turned, box, (z, y, x), weight))
     return ways
 
 
@@ -518,12 +521,16 @@ def _mean_slabs(
     """Yield slabs of the box around every crop with the weighted mean of all fields' probabilities (K, z, y, x)."""
     around, axis = _around(ways), _reading_axis(ways)
     classes = ways[0].source.shape[0]
+    # Classes that are mixed differently do not add up to 1 by themselves.
+    uneven = output == "softmax" and any(np.ptp(way.weight) > 0 for way in ways)
     for tile in _tiles(ways, around, axis, memory_bytes):
         readers = [_Reader(way, axis, tile) for way in ways]
         for slab in _slabs_of(tile, axis, 2 * classes + 3, slab_bytes):
             mean = np.zeros((classes, *slab.shape), np.float32)
             for reader in readers:
                 _add(mean, reader, slab, output)
+            if uneven:
+                mean /= np.maximum(mean.sum(axis=0), np.finfo(np.float32).tiny)
             yield slab, mean
 
 
@@ -533,7 +540,7 @@ def _add(mean: np.ndarray, reader: _Reader, slab: Box, output: Output) -> None:
 
     way = reader.way
     if output == "softmax":
-        mean[0] += np.float32(way.weight)
+        mean[0] += way.weight[0]
     part = _part(way, slab)
     if part is None:
         return
@@ -543,9 +550,9 @@ def _add(mean: np.ndarray, reader: _Reader, slab: Box, output: Output) -> None:
     )
     block, along = reader.blocks(part)
     found = rising.probabilities(block, along, output)
-    found *= np.float32(way.weight)
+    found *= way.weight.reshape(-1, 1, 1, 1)
     if output == "softmax":
-        mean[0][there] -= np.float32(way.weight)
+        mean[0][there] -= way.weight[0]
     mean[(slice(None), *there)] += found
 
 

@@ -15,7 +15,7 @@ from autoseg.records.dataset import Case
 from autoseg.records.errors import UsageError
 from autoseg.records.plan import Plan
 from autoseg.records.requests import FrocRequest, SelectRequest
-from autoseg.records.results import CaseScore, EnsembleChoice, Evaluation
+from autoseg.records.results import CaseScore, EnsembleChoice, Evaluation, Share
 from autoseg.records.volumes import LabelMap
 from autoseg.stages import ensembling, evaluating, predicting
 from autoseg.stages.ensembling.out_of_fold import OutOfFold
@@ -71,6 +71,7 @@ class _Maker:
     there: OutOfFold
     question: ensembling.Question
     budget: ensembling.Budget
+    per_class: bool = False
     known: ensembling.FigureRows = field(default_factory=dict)
 
     @classmethod
@@ -84,11 +85,14 @@ class _Maker:
             truth=there.truth,
             metric=request.metric,
         )
-        return cls(there, question, ensembling.Budget(there.seconds(), request.seconds_per_case))
+        budget = ensembling.Budget(there.seconds(), request.seconds_per_case)
+        return cls(there, question, budget, per_class=request.per_class)
 
     def choose(self, rows: Sequence[int] | None = None) -> EnsembleChoice:
         """Return the ensemble and its post-processing, chosen from the cases in these places (None: from all)."""
         choice = ensembling.choose(self.question, plan=self.there.plan.name, budget=self.budget, rows=rows)
+        if self.per_class:
+            choice = ensembling.choose_by_class(self.question, choice, budget=self.budget, rows=rows)
         known = {self.question.cases[row].id for row in rows} if rows is not None else None
         cases = [case for case in self.there.shared_cases(choice.members) if known is None or case.id in known]
         return ensembling.choose_postprocessing(
@@ -245,11 +249,11 @@ def froc(work: Workspace, plan_name: str, request: FrocRequest, *, tell: Tell = 
     )
 
 
-def _shares(work: Workspace, there: OutOfFold, plan: Plan, model: str | None) -> dict[str, float]:
+def _shares(work: Workspace, there: OutOfFold, plan: Plan, model: str | None) -> dict[str, Share]:
     """Return candidate -> share: the model asked for, else the chosen ensemble, else the only candidate."""
     if model is None and (work.ensemble(plan.name) / "choice.json").exists():
         choice = work.choice(plan.name)
-        return dict(zip(choice.members, choice.weights, strict=True))
+        return choice.shares
     names = list(there.candidates)
     if model is None and len(names) == 1:
         return {names[0]: 1.0}

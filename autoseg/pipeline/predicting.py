@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from autoseg.records.metrics import Scoring
 from autoseg.records.plan import Plan
 from autoseg.records.quality import PredictedQuality, Reliability
 from autoseg.records.requests import EvaluateRequest, ExpectedCost, PredictRequest
-from autoseg.records.results import EnsembleChoice, RunRecord
+from autoseg.records.results import EnsembleChoice, RunRecord, Share
 from autoseg.records.volumes import Image, LabelMap, Prediction
 from autoseg.stages import evaluating, predicting
 from autoseg.stages.evaluating.truths import usual_tolerances
@@ -173,7 +173,7 @@ def load(model: Workspace | Path, request: PredictRequest) -> predicting.Predict
         )
     plan = model.plan(request.plan)
     choice = _choice(model, request)
-    shares = dict(zip(choice.members, choice.weights, strict=True)) if choice else dict.fromkeys(request.members, 1.0)
+    shares: Mapping[str, Share] = choice.shares if choice else dict.fromkeys(request.members, 1.0)
     device = str(devices.torch_device(devices.find(request.device)))
     members, stages = predicting.load_ensemble(model, plan, shares, device=device)
     return predicting.Predictor(

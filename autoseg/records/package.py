@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import model_validator
 
 from autoseg.records.fingerprint import Fingerprint
 from autoseg.records.plan import Configuration, Plan
 from autoseg.records.quality import Reliability
-from autoseg.records.record import Record
-from autoseg.records.results import Evaluation, PostprocessingStep
+from autoseg.records.record import GrowingRecord, Record
+from autoseg.records.results import Evaluation, PostprocessingStep, Share
 
 MANIFEST = "manifest.json"
 
@@ -33,20 +33,29 @@ class PackagedNetwork(Record):
     precision: Literal["float32", "bfloat16", "float16"]
 
 
-class PackagedMember(Record):
+class PackagedMember(GrowingRecord):
     """One candidate with the networks of its folds.
 
     Attributes:
         name: `ModelId.candidate()`.
         weight: Its share in the ensemble; 1 for a first stage.
+        class_weights: Its share in each channel of the output, where structures are mixed differently; else empty.
         configuration: The plan's, with the run's `--set` changes.
         networks: One a fold.
     """
 
+    LATER: ClassVar[tuple[str, ...]] = ("class_weights",)
+
     name: str
     weight: float
+    class_weights: tuple[float, ...] = ()
     configuration: Configuration
     networks: tuple[PackagedNetwork, ...]
+
+    @property
+    def share(self) -> Share:
+        """What it counts among the others."""
+        return self.class_weights or self.weight
 
 
 class Package(Record):

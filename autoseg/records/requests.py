@@ -60,11 +60,13 @@ class SelectRequest:
     Attributes:
         metric: What the best is best in.
         seconds_per_case: The most that its members may take for one case together; None: no bound.
+        per_class: Whether each structure may have weights of its own.
     """
 
     plan: str = "default"
     metric: Metric = "dice"
     seconds_per_case: float | None = None
+    per_class: bool = False
 
 
 @dataclass(frozen=True)

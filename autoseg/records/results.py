@@ -318,6 +318,10 @@ Metric = Literal["dice", "surface_dice", "lesion_f1", "mean_rank"]
 Figure = Literal["dice", "surface_dice", "lesion_f1"]
 
 
+# Of a member among the others: one number, or one a channel of the output where structures are mixed differently.
+Share = float | tuple[float, ...]
+
+
 class Candidate(Record):
     """One thing that selection looked at, chosen or not.
 
@@ -372,7 +376,9 @@ class EnsembleChoice(GrowingRecord):
 
     Attributes:
         members: Candidate names (`ModelId.candidate()`); every fold that was trained takes part.
-        weights: One a member, adding up to 1.
+        weights: One a member, adding up to 1; with `class_weights` their mean over the structures.
+        class_weights: One row a member, a number a channel of the output (background and structures, or regions), each
+            channel adding up to 1; empty where all structures have the same `weights`.
         folds: Folds that were trained for every member.
         postprocessing: Applied in order to the merged labels.
         candidates: Everything that was looked at; the losers are kept too.
@@ -388,12 +394,13 @@ class EnsembleChoice(GrowingRecord):
         notes: What is missing (folds, members), for people.
     """
 
-    LATER: ClassVar[tuple[str, ...]] = ("likeness", "voices")
+    LATER: ClassVar[tuple[str, ...]] = ("likeness", "voices", "class_weights")
 
     schema_version: Literal[1] = 1
     plan: str
     members: tuple[str, ...]
     weights: tuple[float, ...]
+    class_weights: tuple[tuple[float, ...], ...] = ()
     folds: tuple[str, ...]
     postprocessing: tuple[PostprocessingStep, ...] = ()
     candidates: tuple[Candidate, ...] = ()
@@ -408,6 +415,11 @@ class EnsembleChoice(GrowingRecord):
     likeness: Likeness | None = None
     inputs_digest: str = ""
     notes: tuple[str, ...] = ()
+
+    @property
+    def shares(self) -> dict[str, Share]:
+        """Member -> its share in a prediction."""
+        return dict(zip(self.members, self.class_weights or self.weights, strict=True))
 
     @property
     def reliability(self) -> Reliability:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from autoseg.stages.ensembling.appearance import measure_traits
+from autoseg.stages.ensembling.by_class import choose_by_class
 from autoseg.stages.ensembling.calibrating import calibrate
 from autoseg.stages.ensembling.counting import CaseReader, HeldOut, held_out_cases
 from autoseg.stages.ensembling.cross_fitting import cross_fit, estimates
@@ -22,6 +23,7 @@ __all__ = [
     "ask",
     "calibrate",
     "choose",
+    "choose_by_class",
     "choose_postprocessing",
     "cross_fit",
     "estimates",

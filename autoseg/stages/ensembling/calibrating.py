@@ -58,7 +58,7 @@ def calibrate(
     samples = list(_samples(choice, whole, labels, probabilities=probabilities, truth=truth, seed=seed))
     if not samples:
         return None
-    weights = np.array(choice.weights)
+    weights = np.array(choice.class_weights or choice.weights)
 
     def loss(log_temperature: float) -> float:
         return nll(samples, weights, float(np.exp(log_temperature)), regions=bool(labels.regions))
@@ -109,14 +109,16 @@ def tempered(parts: np.ndarray, weights: np.ndarray, temperature: float, *, regi
 
     Args:
         parts: uint8 probabilities, (members, K, n).
-        weights: (members,), adding up to 1.
+        weights: (members,), adding up to 1, or (members, K), each channel adding up to 1.
         temperature: Above 0.
         regions: Whether channels are sigmoids of their own rather than one softmax.
     """
     share = np.clip(parts / 255.0, LEAST, 1 - LEAST)
     powered = share ** (1 / temperature)
     total = powered + (1 - share) ** (1 / temperature) if regions else powered.sum(axis=1, keepdims=True)
-    return np.tensordot(weights, powered / total, axes=1)
+    mean: np.ndarray = np.einsum("mk,mkn->kn", np.broadcast_to(weights.reshape(len(parts), -1), parts.shape[:2]),
+                                 powered / total)  # fmt: skip
+    return mean if regions or weights.ndim == 1 else mean / mean.sum(axis=0)
 
 
 def nll(samples: Sequence[Sample], weights: np.ndarray, temperature: float, *, regions: bool) -> float:

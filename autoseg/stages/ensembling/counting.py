@@ -181,7 +181,8 @@ def dice_of_sums(voxels: Voxels, weights: np.ndarray, *, labels: Labels) -> list
 
     Args:
         voxels: Of one case.
-        weights: Whole numbers, (sums, candidates).
+        weights: Whole numbers, (sums, candidates), or (sums, candidates, K) where each channel has its own, which add
+            up to the same number in each channel.
         labels: What is scored.
 
     Returns:
@@ -192,19 +193,19 @@ def dice_of_sums(voxels: Voxels, weights: np.ndarray, *, labels: Labels) -> list
     for here in _pieces(voxels):
         pieces = [part[:, here] for part in voxels.parts]
         for row, weight in enumerate(weights):
-            counts = _count(truth[here], _mix(pieces, weight), int(weight.sum()), labels=labels)
+            counts = _count(truth[here], _mix(pieces, weight), _total(weight), labels=labels)
             totals[row] = totals[row].plus(counts)
     return [counts.dice() for counts in totals]
 
 
 def label_map_of_sum(voxels: Voxels, weight: np.ndarray, *, grid: Grid, labels: Labels) -> LabelMap:
-    """Return the label map of a weighted sum (whole numbers, (candidates,)) of the same probabilities."""
+    """Return the label map of a weighted sum of the same probabilities; `weight` as a row of `dice_of_sums` has it."""
     array = np.zeros(grid.shape, np.uint8 if len(labels.structures) <= 250 else np.int16)
     found = np.zeros(len(voxels.truth), array.dtype)
     for here in _pieces(voxels):
         mixed = _mix([part[:, here] for part in voxels.parts], weight)
         if labels.regions:
-            for value, above in zip(labels.region_values, mixed > 127.5 * int(weight.sum()), strict=True):
+            for value, above in zip(labels.region_values, mixed > 127.5 * _total(weight), strict=True):
                 found[here][above] = value
         else:
             found[here] = _winner(mixed)
@@ -219,12 +220,16 @@ def _pieces(voxels: Voxels) -> Iterator[slice]:
 
 
 def _mix(slabs: Sequence[np.ndarray], weight: np.ndarray) -> np.ndarray:
-    # Whole numbers below 2**16: at most 6 rounds x 255, so that sums are exact and ties fall alike everywhere.
+    # Whole numbers below 2**16: weights add up to less than 257, so that sums are exact and ties fall alike everywhere.
     mixed = np.zeros(slabs[0].shape, dtype=np.uint16)
-    for slab, times in zip(slabs, weight, strict=True):
-        if times:
-            mixed += slab * np.uint16(times)
+    for slab, times in zip(slabs, weight.astype(np.uint16), strict=True):
+        if times.any():
+            mixed += slab * times.reshape(-1, *[1] * (slab.ndim - 1))
     return mixed
+
+
+def _total(weight: np.ndarray) -> int:
+    return int(weight.sum() if weight.ndim == 1 else weight[:, 0].sum())
 
 
 def _count(truth: np.ndarray, mixed: np.ndarray, total: int, *, labels: Labels) -> Counts:

@@ -13,7 +13,7 @@ from autoseg.images.signs import signs_of
 from autoseg.records.dataset import Case, Dataset
 from autoseg.records.errors import UsageError
 from autoseg.records.plan import Plan
-from autoseg.records.results import EnsembleChoice, ModelId, StoredField
+from autoseg.records.results import EnsembleChoice, ModelId, Share, StoredField
 from autoseg.records.volumes import LabelMap
 from autoseg.stages import predicting
 from autoseg.stages.evaluating.truths import truth
@@ -73,7 +73,7 @@ class OutOfFold:
         """Return what a person drew in a case."""
         return truth(self.dataset, self.dataset.case(case))
 
-    def field(self, candidate: str, case: str, *, share: float = 1.0) -> regrid.Field:
+    def field(self, candidate: str, case: str, *, share: Share = 1.0) -> regrid.Field:
         """Return what a candidate said of a case, as logits on its network grid."""
         folder = predicting.fold_folder(self.work, self.dataset, self.candidates[candidate][0], case) / "held_out"
         kept = predicting.stored_field(folder, case, self.plan.labels.output)
@@ -84,24 +84,21 @@ class OutOfFold:
         fields = [self.field(candidate, case)]
         return np.round(regrid.home_probabilities(fields, output=self.plan.labels.output) * 255).astype(np.uint8)
 
-    def merged_probabilities(self, shares: Mapping[str, float], case: str) -> np.ndarray:
+    def merged_probabilities(self, shares: Mapping[str, Share], case: str) -> np.ndarray:
         """Return float32 probabilities (K, Z, Y, X) of candidates together in the scan's geometry, before cleaning."""
         fields = [self.field(name, case, share=share) for name, share in shares.items()]
         return regrid.home_probabilities(fields, output=self.plan.labels.output)
 
     def merged(self, choice: EnsembleChoice, case: str) -> LabelMap:
         """Return a choice's label map of a case, cleaned as the choice says."""
-        pairs = zip(choice.members, choice.weights, strict=True)
-        fields = [self.field(name, case, share=share) for name, share in pairs]
+        fields = [self.field(name, case, share=share) for name, share in choice.shares.items()]
         array = regrid.home(fields, output=self.plan.labels.output, region_values=self.plan.labels.region_values)
         grid = fields[0].passage.original
         return LabelMap(postprocess.apply(array, choice.postprocessing, self.plan.labels, grid.spacing_mm), grid)
 
     def signs(self, choice: EnsembleChoice, case: str) -> np.ndarray:
         """Return what a choice's probabilities say of its own Dice, (structures, signs); see `images.signs`."""
-        fields = [
-            self.field(name, case, share=share) for name, share in zip(choice.members, choice.weights, strict=True)
-        ]
+        fields = [self.field(name, case, share=share) for name, share in choice.shares.items()]
         return signs_of(fields, output=self.plan.labels.output)
 
     def shared_cases(self, members: Sequence[str]) -> list[Case]:

@@ -52,6 +52,7 @@ class Question:
         cases: That all of them have predicted.
         metric: What the best is best in.
         notes: What is missing, in words.
+        only: The place of the one target that competing sums are judged by; None: all.
     """
 
     folds: Mapping[str, tuple[str, ...]]
@@ -62,6 +63,7 @@ class Question:
     truth: TruthReader
     metric: Metric = "dice"
     notes: tuple[str, ...] = ()
+    only: int | None = None
     cache: dict[str, Voxels] = field(default_factory=dict)
     known: dict[tuple[int, ...], np.ndarray] = field(default_factory=dict)
 
@@ -80,11 +82,24 @@ class Question:
         tables = np.stack([self.known[key] for key in keys])
         return tables if rows is None else tables[:, :, list(rows)]
 
+    def table_by_class(self, weights: np.ndarray, rows: Sequence[int]) -> np.ndarray:
+        """Return the figures of one sum whose channels have weights of their own, float64, (figures, cases, targets).
+
+        Args:
+            weights: Whole numbers, (candidates, channels); each channel's add up to the same.
+            rows: Places of the cases in `cases`.
+        """
+        key = (*weights.shape, *map(int, weights.ravel()))
+        if key not in self.known:
+            self.known[key] = self._scored(weights[None])[0]
+        return self.known[key][:, list(rows)]
+
     def merits(self, tables: np.ndarray) -> np.ndarray:
         """Return what the metric makes of competing sums, (sums, cases, targets), from `tables`; more is better."""
+        here = tables if self.only is None else tables[..., self.only : self.only + 1]
         if self.metric == "mean_rank":
-            return nan_mean(scaled_ranks(tables), axis=1)
-        return tables[:, -1]
+            return nan_mean(scaled_ranks(here), axis=1)
+        return here[:, -1]
 
     def _scored(self, weights: np.ndarray) -> np.ndarray:
         figures = FIGURES[self.metric]

@@ -33,18 +33,21 @@ class Budget:
     Attributes:
         seconds: Candidate -> seconds that it takes for one case with all of its folds; {} where nobody measured.
         seconds_per_case: The most that the members may take together; None: no bound.
+        taken: Members that predict in any case, for other structures.
     """
 
     seconds: Mapping[str, float] = field(default_factory=dict)
     seconds_per_case: float | None = None
+    taken: tuple[str, ...] = ()
 
     def cost(self, names: Sequence[str]) -> float:
         """Return seconds a case of these candidates together; nan where one of them was not measured."""
         return sum(self.seconds.get(name, float("nan")) for name in names)
 
     def allows(self, names: Sequence[str]) -> bool:
-        """Return whether these candidates together stay within it."""
-        return self.seconds_per_case is None or self.cost(names) <= self.seconds_per_case
+        """Return whether these candidates together, and what is taken, stay within it."""
+        together = tuple(dict.fromkeys((*self.taken, *names)))
+        return self.seconds_per_case is None or self.cost(together) <= self.seconds_per_case
 
 
 def choose(
@@ -65,16 +68,15 @@ def choose(
     """
     budget = budget or Budget()
     rows = range(len(question.cases)) if rows is None else rows
-    path = _grow(question, budget, rows, seed)
+    path = grow(question, budget, rows, seed)
     best = path.weights[path.accepted]
-    members = _members(question, best)
+    members = members_of(question, best)
     cost = budget.cost(members)
-    folds = [fold for fold in question.folds[members[0]] if all(fold in question.folds[name] for name in members)]
     return EnsembleChoice(
         plan=plan,
         members=members,
         weights=_normalised(best),
-        folds=tuple(folds),
+        folds=common_folds(question, members),
         candidates=(*_as_candidates(path, question), *_left_out(question, budget)),
         mean_dice=path.dice[path.accepted],
         metric=question.metric,
@@ -83,8 +85,19 @@ def choose(
     )
 
 
+def common_folds(question: Question, members: Sequence[str]) -> tuple[str, ...]:
+    """Return the folds that all of these candidates were trained for."""
+    first, *others = (question.folds[name] for name in members)
+    return tuple(fold for fold in first if all(fold in folds for folds in others))
+
+
+def patients_of(question: Question, rows: Sequence[int]) -> list[str]:
+    """Return the patient of each case in these places."""
+    return [question.cases[row].group for row in rows]
+
+
 @dataclass
-class _Path:
+class Path:
     """Every trial in order, and which one stands."""
 
     weights: list[np.ndarray] = field(default_factory=list)
@@ -96,14 +109,15 @@ class _Path:
     notes: list[str] = field(default_factory=list)
 
 
-def _grow(question: Question, budget: Budget, rows: Sequence[int], seed: int) -> _Path:
+def grow(question: Question, budget: Budget, rows: Sequence[int], seed: int) -> Path:
+    """Return the path of the greedy selection from the cases in these places."""
     one_each = np.eye(len(question.names), dtype=np.int64)
-    path = _Path()
+    path = Path()
     singles = _affordable(question, budget, one_each)
     tables = question.tables(singles, rows)
     path.accepted = _record(path, question, singles, tables, step=1)
     path.because[path.accepted] = "best of the single candidates" if len(singles) > 1 else "the only candidate"
-    groups = [question.cases[row].group for row in rows]
+    groups = patients_of(question, rows)
     if len(question.names) > 1 and len(set(groups)) < FEWEST_GROUPS:
         path.notes.append(
             f"The best single candidate was taken: {len(set(groups))} patients are too few to tell a gain from noise "
@@ -112,7 +126,7 @@ def _grow(question: Question, budget: Budget, rows: Sequence[int], seed: int) ->
         return path
     for step in range(2, MOST_ROUNDS + 1 if len(singles) > 1 else 2):
         standing = path.weights[path.accepted]
-        trials = np.array([item for item in standing + one_each if budget.allows(_members(question, item))])
+        trials = np.array([item for item in standing + one_each if budget.allows(members_of(question, item))])
         if not len(trials):
             break
         # What stands competes as well: ranks are among those that are there.
@@ -120,8 +134,15 @@ def _grow(question: Question, budget: Budget, rows: Sequence[int], seed: int) ->
         first = len(path.dice)
         position = _record(path, question, trials, tables, step=step)
         merits = question.merits(tables)
-        weights = resample_groups(groups, seed=seed, key=f"selection round {step}")
-        if not _accept(path, position, merits[position - first], merits[-1], weights, WORDS[question.metric]):
+        better, words = gain_words(
+            merits[position - first],
+            merits[-1],
+            groups,
+            seed=seed,
+            key=f"selection round {step}",
+            word=WORDS[question.metric],
+        )
+        if not _accept(path, position, words, better=better):
             break
     return path
 
@@ -139,7 +160,7 @@ def _affordable(question: Question, budget: Budget, one_each: np.ndarray) -> np.
     return np.array(kept)
 
 
-def _record(path: _Path, question: Question, weights: np.ndarray, tables: np.ndarray, *, step: int) -> int:
+def _record(path: Path, question: Question, weights: np.ndarray, tables: np.ndarray, *, step: int) -> int:
     # Appends every trial of a round; -> the place of the best one in the path.
     scores = [float(pooled_mean(table)[0]) for table in question.merits(tables)[: len(weights)]]
     first = len(path.dice)
@@ -154,29 +175,46 @@ def _record(path: _Path, question: Question, weights: np.ndarray, tables: np.nda
     return best
 
 
-def _accept(path: _Path, position: int, new: np.ndarray, old: np.ndarray, weights: np.ndarray, word: str) -> bool:
+def _accept(path: Path, position: int, words: str, *, better: bool) -> bool:
+    if better:
+        path.because[path.accepted] += f"; improved on in round {path.steps[position]}"
+        path.because[position] = words
+        path.accepted = position
+    else:
+        path.because[position] = f"{words}: may be noise, stopped here"
+    return better
+
+
+def gain_words(
+    new: np.ndarray, old: np.ndarray, patients: Sequence[str], *, seed: int, key: str, word: str
+) -> tuple[bool, str]:
+    """Return whether a figure grows by more than noise, patients resampled, and by how much in words.
+
+    Args:
+        new, old: Of the same cases, (cases, targets).
+        patients: Of each case.
+        seed: Of the resampling.
+        key: What is asked, as `resample_groups` takes it.
+        word: What the figure is called.
+    """
+    weights = resample_groups(patients, seed=seed, key=key)
     gain = float(pooled_mean(new)[0] - pooled_mean(old)[0])
     gains = pooled_mean(new, weights) - pooled_mean(old, weights)
     gains = gains[np.isfinite(gains)]
     low = float(np.percentile(gains, 2.5)) if gains.size else 0.0
     words = f"adds {gain:+.4f} {word}, at least {low:+.4f} in 97.5 % of {len(weights)} resamples of patients"
-    if gain > 0 and low > 0:
-        path.because[path.accepted] += f"; improved on in round {path.steps[position]}"
-        path.because[position] = words
-        path.accepted = position
-        return True
-    path.because[position] = f"{words}: may be noise, stopped here"
-    return False
+    return gain > 0 and low > 0, words
 
 
-def _members(question: Question, weights: np.ndarray) -> tuple[str, ...]:
+def members_of(question: Question, weights: np.ndarray) -> tuple[str, ...]:
+    """Return the candidates whose weight is not 0."""
     return tuple(name for name, times in zip(question.names, weights, strict=True) if times)
 
 
-def _as_candidates(path: _Path, question: Question) -> Iterator[Candidate]:
+def _as_candidates(path: Path, question: Question) -> Iterator[Candidate]:
     for position, weights in enumerate(path.weights):
         yield Candidate(
-            members=_members(question, weights),
+            members=members_of(question, weights),
             weights=_normalised(weights),
             mean_dice=path.dice[position],
             score=path.scores[position],

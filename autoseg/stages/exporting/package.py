@@ -13,7 +13,7 @@ from autoseg.records.errors import UsageError
 from autoseg.records.fingerprint import Fingerprint
 from autoseg.records.package import MANIFEST, Package, PackagedMember, PackagedNetwork
 from autoseg.records.plan import Plan
-from autoseg.records.results import EnsembleChoice, Evaluation, ModelId, RunRecord, TrainedModel
+from autoseg.records.results import EnsembleChoice, Evaluation, ModelId, RunRecord, Share, TrainedModel
 from autoseg.stages.predicting.loading import checked_weights, of_folds
 from autoseg.workspace import Workspace, read_record
 
@@ -46,7 +46,7 @@ def collect(
     """
     plan = work.plan(plan_name)
     choice = None if members else work.choice(plan.name)
-    shares = dict(zip(choice.members, choice.weights, strict=True)) if choice else dict.fromkeys(members, 1.0)
+    shares: Mapping[str, Share] = choice.shares if choice else dict.fromkeys(members, 1.0)
     trained = _trained(work, plan)
     files: dict[str, Path | bytes] = {}
     chosen = [_member(work, trained, name, share, files) for name, share in shares.items()]
@@ -97,7 +97,7 @@ def _trained(work: Workspace, plan: Plan) -> dict[str, list[ModelId]]:
 
 
 def _member(
-    work: Workspace, trained: Mapping[str, list[ModelId]], name: str, weight: float, files: dict[str, Path | bytes]
+    work: Workspace, trained: Mapping[str, list[ModelId]], name: str, share: Share, files: dict[str, Path | bytes]
 ) -> PackagedMember:
     """Return one candidate, and note its files in `files`."""
     if name not in trained:
@@ -111,7 +111,14 @@ def _member(
         file = f"models/{model.configuration}/{model.variant}_s{model.seed}/fold_{model.fold}{SUFFIX}"
         networks.append(_network(folder, records[-1], file))
         files[file] = folder / "model.safetensors"
-    return PackagedMember(name=name, weight=weight, configuration=of_folds(records), networks=tuple(networks))
+    configuration, mean = of_folds(records), sum(share) / len(share) if isinstance(share, tuple) else share
+    return PackagedMember(
+        name=name,
+        weight=mean,
+        class_weights=share if isinstance(share, tuple) else (),
+        configuration=configuration,
+        networks=tuple(networks),
+    )
 
 
 def _network(folder: Path, model: TrainedModel, file: str) -> PackagedNetwork:

@@ -16,6 +16,7 @@ from autoseg.networks import sliding_window
 from autoseg.networks.sweep import Setting, Swap, flips_along
 from autoseg.records.errors import DataError, UserError
 from autoseg.records.plan import Configuration
+from autoseg.records.results import Share
 from autoseg.records.volumes import Image, LabelMap, Passage, PreprocessedCase
 from autoseg.stages import preprocessing
 from autoseg.stages.predicting import regional
@@ -34,6 +35,7 @@ class Member:
     Attributes:
         name: `ModelId.candidate()`.
         keys: `ModelId.key()` of each fold.
+        weight: Its share among other members.
         digest: Of the weights.
     """
 
@@ -41,7 +43,7 @@ class Member:
     keys: tuple[str, ...]
     configuration: Configuration
     networks: tuple[torch.nn.Module, ...]
-    weight: float
+    weight: Share
     digest: str
 
 

@@ -11,12 +11,12 @@ import torch
 from autoseg.networks import catalog, weights
 from autoseg.records.errors import DataError, UsageError
 from autoseg.records.plan import Configuration, Plan
-from autoseg.records.results import TrainedModel
+from autoseg.records.results import Share, TrainedModel
 from autoseg.stages.predicting.fields import Member
 from autoseg.workspace import Workspace, read_record
 
 
-def load_member(folders: Sequence[Path], *, weight: float = 1.0, device: str = "cpu") -> Member:
+def load_member(folders: Sequence[Path], *, weight: Share = 1.0, device: str = "cpu") -> Member:
     """Load the trained folds of one candidate.
 
     Args:
@@ -66,7 +66,7 @@ def of_folds(models: Sequence[TrainedModel]) -> Configuration:
 
 
 def load_ensemble(
-    work: Workspace, plan: Plan, shares: Mapping[str, float], *, device: str
+    work: Workspace, plan: Plan, shares: Mapping[str, Share], *, device: str
 ) -> tuple[list[Member], dict[str, Member]]:
     """Load candidates with all their trained folds, and the first stages that they need.
 
@@ -83,7 +83,7 @@ def load_ensemble(
     for model in work.trained(plan.name):
         folders.setdefault(model.candidate(), []).append(work.model(model))
 
-    def load(name: str, weight: float) -> Member:
+    def load(name: str, weight: Share) -> Member:
         if name not in folders:
             there = ", ".join(folders) or "nothing yet"
             raise UsageError(f"no model {name!r} was trained", fix=f"There is: {there}.", code="no_member")

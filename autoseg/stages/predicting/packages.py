@@ -83,7 +83,9 @@ def load_members(
     if unknown:
         fix = f"There is: {', '.join(there)}."
         raise UsageError(f"the model file has no member {unknown[0]!r}", file=model.path, fix=fix, code="no_member")
-    taken = [there[name].model_copy(update={"weight": 1.0}) for name in names] or list(there.values())
+    taken = [there[name].model_copy(update={"weight": 1.0, "class_weights": ()}) for name in names] or list(
+        there.values()
+    )
     needed = {item.configuration.first_stage for item in taken}
     stages = [item for item in model.package.first_stages if item.configuration.name in needed]
     loaded = [_member(model, item, device) for item in (*taken, *stages)]
@@ -139,7 +141,7 @@ def _member(model: OpenPackage, member: PackagedMember, device: str) -> Member:
         keys=tuple(network.key for network in member.networks),
         configuration=member.configuration,
         networks=tuple(_network(model, member, network, device) for network in member.networks),
-        weight=member.weight,
+        weight=member.share,
         digest="+".join(network.sha256[:16] for network in member.networks),
     )
 
