@@ -11,6 +11,7 @@ import pytest
 
 from autoseg.images.files import read_volume
 from autoseg.images.measures import lesions as measures
+from autoseg.images.postprocess import connected_pieces
 from autoseg.images.store import read_array
 from autoseg.records.proposals import ProposalChoice
 from autoseg.records.results import ModelId, StoredField, TrainedModel
@@ -193,31 +194,38 @@ def test_a_scan_may_lack_an_optional_channel(tmp_path: Path, monkeypatch: pytest
 
 
 LEARNING = {
-    "network.features": 8,
     "recipe.epochs": 1,
-    "recipe.steps_per_epoch": 250,
+    "recipe.steps_per_epoch": 120,
     "recipe.augmentation.mirror_probability": 0,
     "recipe.augmentation.rotation_probability": 0,
     "recipe.augmentation.scaling_probability": 0,
 }
+SPECK = 10  # voxels; a lesion has 50
 
 
-def test_the_second_stage_rejects_vessels_that_the_first_takes_for_lesions(
+@pytest.mark.timeout(1200)
+def test_the_second_stage_finds_lesions_that_the_first_cannot_tell_from_vessels(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A first stage that has learned little proposes lesions and vessels alike; on them the second learns quickly."""
     measure_little(monkeypatch)
     root = tmp_path / "workspace"
-    raw = lesions.write(tmp_path / "raw", cases=8, side=48, lesions=2, vessels=6, radius=2.3)
+    raw = lesions.write(tmp_path / "raw", cases=8, side=40, lesions=2, vessels=5, radius=2.3)
     settings = [word for key, value in LEARNING.items() for word in ("--set", f"{key}={value}")]
     done("import", raw, "--as", "Balls", "--folds", 2, "--root", root)
     done("plan_and_preprocess", "-d", "Balls", *BY_HAND, *settings, "--workers", 1, "--root", root)
+    words = ("train", "-d", "Balls", "--plan", "again", "--root", root)
+    done(*words, "-c", FIRST)
+    done(*words, "-c", SECOND)
+    done(*words, "-c", SECOND, "--set", "epochs=6")
     work = Workspace.locate("Balls", root)
-    for configuration in (FIRST, SECOND):
-        done("train", "-d", "Balls", "--plan", "again", "-c", configuration, "--root", root)
-    counts = {name: _counted(work, name) for name in (FIRST, SECOND)}
-    assert counts[SECOND].false_positives < counts[FIRST].false_positives / 2
-    assert counts[SECOND].found >= counts[FIRST].found - 2
-    assert counts[SECOND].found >= 12
+    choices = [read_record(work.model(model(fold)) / "proposals.json", ProposalChoice) for fold in "01"]
+    empty = sum(choice.chosen.empty_per_case * choice.cases for choice in choices)
+    first, second = (_counted(work, name) for name in (FIRST, SECOND))
+    assert empty >= 32  # four vessels a case and more: the first stage cannot tell
+    assert first.found <= 4
+    assert second.found >= 14
+    assert second.false_positives <= empty / 3
 
 
 @dataclass
@@ -227,14 +235,16 @@ class Counts:
 
 
 def _counted(work: Workspace, configuration: str) -> Counts:
-    """Count the lesions of all held-out cases of a configuration."""
+    """Count the lesions of all held-out cases of a configuration, specks left out."""
     counts = Counts()
     for fold in work.dataset().folds:
         for case in fold.held_out if fold.name != "all" else ():
             folder = work.model(model(fold.name, configuration)) / "held_out"
-            predicted = stored_label_map(folder, case, work.plan("again").labels)
+            predicted = stored_label_map(folder, case, work.plan("again").labels).array > 0
             drawn = truth(work.dataset(), work.dataset().case(case))
-            every = measures.lesions(drawn.array > 0, predicted.array > 0, spacing_mm=drawn.grid.spacing_mm).every
+            pieces, sizes = connected_pieces(predicted)
+            predicted &= np.concatenate([[0], sizes])[pieces] >= SPECK
+            every = measures.lesions(drawn.array > 0, predicted, spacing_mm=drawn.grid.spacing_mm).every
             counts.found += every.found
             counts.false_positives += every.false_positives
     return counts

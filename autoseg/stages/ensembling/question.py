@@ -228,7 +228,7 @@ def _comparable(
 
 
 def _missing_words(candidates: Mapping[str, tuple[str, ...]], cases: Sequence[HeldOut], common: set[str]) -> list[str]:
-    every = list(dict.fromkeys(case.fold for case in cases))
+    every = sorted({case.fold for case in cases})
     notes = []
     for name, folds in candidates.items():
         absent = [fold for fold in every if fold not in folds]

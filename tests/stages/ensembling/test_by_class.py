@@ -5,7 +5,7 @@ import pytest
 
 from autoseg.images.home import Field, home, home_probabilities
 from autoseg.records.geometry import Box, Grid
-from autoseg.records.labels import Labels, Region
+from autoseg.records.labels import Region
 from autoseg.records.results import EnsembleChoice
 from autoseg.records.volumes import Passage
 from autoseg.stages.ensembling import Budget, HeldOut, ask, choose, choose_by_class
@@ -72,17 +72,15 @@ def test_few_patients_share_one_set_and_are_told_so():
 
 
 def test_regions_have_weights_of_their_own_and_no_background():
-    regions = Labels(
-        structures=LABELS.structures,
-        regions=(Region(name="both", values=(1, 2), paints=1), Region(name="tumour", values=(2,), paints=2)),
-    )
+    regions = (Region(name="whole", values=(1, 2), original=1), Region(name="tumour", values=(2,), original=2))
+    labels = LABELS.model_copy(update={"regions": regions})
 
     class Overlapping(Specialists):
         def __call__(self, candidate: str, case: str) -> np.ndarray:
             _, organ, tumour = super().__call__(candidate, case).astype(int)
             return np.stack([organ + tumour, tumour]).astype(np.uint8)
 
-    _, choice = chosen(Overlapping({"left": 0.2, "right": 0.2}), ("left", "right"), labels=regions)
+    _, choice = chosen(Overlapping({"left": 0.2, "right": 0.2}), ("left", "right"), labels=labels)
     assert np.shape(choice.class_weights) == (2, 2)
     assert np.sum(choice.class_weights, axis=0) == pytest.approx([1, 1])
     assert choice.class_weights[1][1] > 0.5
