@@ -232,6 +232,7 @@ def froc(work: Workspace, plan_name: str, request: FrocRequest, *, tell: Tell = 
     fold_of = {case: fold.name for fold in dataset.folds for case in fold.held_out}
     counts: dict[str, list[evaluating.HeldOutLesions]] = {name: [] for name in wanted}
     cases = there.shared_cases(tuple(shares))
+    evaluating.check_folds(sorted({fold_of[case.id] for case in cases}))
     for number, case in enumerate(cases):
         tell(f"count lesions of held-out case {case.id}", number / len(cases), None)
         drawn = truth(dataset, case)

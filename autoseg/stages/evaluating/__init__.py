@@ -9,7 +9,7 @@ from autoseg.stages.evaluating.comparing import (
     patients_of,
 )
 from autoseg.stages.evaluating.cross_validation import evaluate_folder, pool
-from autoseg.stages.evaluating.froc import Froc, FrocPoint, HeldOutLesions, count_at_thresholds, froc
+from autoseg.stages.evaluating.froc import Froc, FrocPoint, HeldOutLesions, check_folds, count_at_thresholds, froc
 from autoseg.stages.evaluating.grouping import (
     LESIONWISE,
     GroupSummary,
@@ -51,6 +51,7 @@ __all__ = [
     "by_attribute",
     "by_lesion_count",
     "by_lesion_place",
+    "check_folds",
     "compare",
     "compare_candidates",
     "comparison_frames",

@@ -175,6 +175,15 @@ def _check(structure: str, cases: Sequence[HeldOutLesions], folds: Sequence[str]
         raise UsageError(
             f"no held-out case has a lesion of {structure}", fix="Name another structure.", code="no_lesions"
         )
+    check_folds(folds)
+
+
+def check_folds(folds: Sequence[str]) -> None:
+    """Refuse cases that one fold alone has held out.
+
+    Raises:
+        UsageError: A threshold cannot be judged.
+    """
     if len(folds) < 2:
         raise UsageError(
             f"only fold {', '.join(folds)} has held-out cases, and a threshold is judged on other folds than it is "
