@@ -4,11 +4,12 @@
     python benchmarks/killed.py --folder /tmp/killed --command run --interval 0 --steps 40
 
 Heads of the phantom, the preset `smoke`, one thread. The command (`train`: two configurations of one fold; `run`: all
-of it) runs once unbroken; then, from the same start, it is killed at moments drawn over twice the interval between two
-checkpoints (over the length of the unbroken run where that is shorter) and typed again, until it comes to its end;
-where it ends before all kills were spent, another copy begins. Every process is a real `autoseg`, but for three
-things: each step done is noted with its time, the fastest way of a step is not looked for (it is measured, so it may
-differ from run to run), and `--interval` may change the 90 s between two checkpoints.
+of it) runs once unbroken; then, from the same start, it is killed at random moments and typed again, until it comes to
+its end; where it ends before all kills were spent, another copy begins. Moments are drawn over the way to the first
+step and twice the interval between two checkpoints (over the length of the unbroken run where that is shorter, or the
+interval is 0). Every process is a real `autoseg`, but for three things: each step done is noted with its time, the
+fastest way of a step is not looked for (it is measured, so it may differ from run to run), and `--interval` may change
+the 90 s between two checkpoints.
 
 Printed: how many kills fell into training, the most steps and seconds done again after one, and whether weights,
 held-out predictions, scores and losses are equal byte for byte. The exit code is 1 where they are not. The folder is
@@ -34,6 +35,7 @@ import numpy as np
 
 from autoseg.phantom import write_phantom
 from autoseg.stages.training import history
+from autoseg.stages.training.loop import CHECKPOINT_SECONDS
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 NAME, PLAN = "Heads", "killed"
@@ -98,8 +100,9 @@ def main() -> int:
     trial = Trial(command, given.interval)
     whole = copied(start, given.folder / "whole")
     unbroken = begin(whole, trial)
-    longest = min(2 * float(given.interval or 90), unbroken.ended - unbroken.began)
-    longest = longest or unbroken.ended - unbroken.began
+    length, starting = unbroken.ended - unbroken.began, unbroken.steps[0].seconds - unbroken.began
+    interval = float(given.interval or CHECKPOINT_SECONDS)
+    longest = min(length, starting + 2 * interval) if interval else length
     rng = np.random.default_rng(given.seed)
     ended: list[list[End]] = []
     wrong: list[str] = []
@@ -107,7 +110,7 @@ def main() -> int:
         ended.append(ends)
         wrong += [f"{place.name}: {name}" for name in different(whole, place)]
     found = judged(ended)
-    print(json.dumps({**found, "unbroken_seconds": unbroken.ended - unbroken.began, "different": wrong}, indent=1))
+    print(json.dumps({**found, "unbroken_seconds": round(length, 2), "different": wrong}, indent=1))
     return int(bool(wrong))
 
 
@@ -208,7 +211,8 @@ def contents(folder: Path) -> dict[str, object]:
     }
     for path in models.rglob("history.jsonl"):
         lines = history.read(path.parent)
-        found[str(path.relative_to(models))] = [(line.step, line.loss, line.rate, line.by_class) for line in lines]
+        # As text: a Dice of nothing is nan, which equals nothing.
+        found[str(path.relative_to(models))] = str([(line.step, line.loss, line.rate, line.by_class) for line in lines])
     return found
 
 
