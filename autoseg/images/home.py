@@ -33,6 +33,8 @@ Keep = Callable[[tuple[slice, slice, slice], np.ndarray], None]
 
 # Slabs that fit the cache: 62 classes to 11 million voxels take half as long again in slabs of 64 MB.
 SLAB_BYTES = 16 * 2**20
+# The logits that a slab is made of may take so many times as much.
+LOGIT_SLABS = 4
 # A tile narrower than this computes every window many times over.
 SMALLEST_TILE = 16
 
@@ -510,9 +512,15 @@ def _largest_logit(way: _Way, view: np.ndarray, slab_bytes: int, memory_bytes: f
     axis = _reading_axis([way])
     for tile in _tiles([way], way.box, axis, memory_bytes):
         reader = _Reader(way, axis, tile)
-        for slab in _slabs_of(tile, axis, 4, slab_bytes):
+        for slab in _slabs_of(tile, axis, max(4, _logits_a_voxel(way, tile) // LOGIT_SLABS), slab_bytes):
             block, along = reader.blocks(_part(way, slab) or ())
             view[slab.slices()] = rising.largest(block, along, view.dtype)
+
+
+def _logits_a_voxel(way: _Way, tile: Box) -> int:
+    """Return how many logits are read of the network's grid for a voxel of the tile: few where that is coarse."""
+    read = _read_box(way, _part(way, tile) or ())
+    return way.source.shape[0] * math.prod(read.shape) // max(1, math.prod(tile.shape))
 
 
 def _mean_slabs(

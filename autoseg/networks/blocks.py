@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.conv import _ConvNd
-from torch.overrides import handle_torch_function, has_torch_function, has_torch_function_unary
+from torch.overrides import TorchFunctionMode, handle_torch_function, has_torch_function, has_torch_function_unary
 from torch.utils.checkpoint import checkpoint
 
 EPSILON = 1e-5
@@ -251,3 +252,22 @@ def initialise(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, ResidualBlock):
             nn.init.zeros_(module.second.norm.weight)
+
+
+class NothingDrawn(TorchFunctionMode):
+    """Leaves tensors as they are that random numbers would be written into.
+
+    Besides the time of drawing them this saves that of loading torch's compiler, which knows how to draw numbers for
+    tensors without memory: more than a second.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Run any other function as always."""
+        if func in _DRAWING:
+            return args[0]
+        return func(*args, **(kwargs or {}))
+
+
+_DRAWING = (Tensor.normal_, Tensor.uniform_)

@@ -12,6 +12,7 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
 
+import torch
 from torch import nn
 
 from autoseg.networks import (
@@ -28,12 +29,13 @@ from autoseg.networks import (
     vit,
 )
 from autoseg.networks.arguments import nearest
+from autoseg.networks.blocks import NothingDrawn
 from autoseg.networks.kinds import Kind
 from autoseg.records.errors import UsageError
 from autoseg.records.geometry import Shape
 from autoseg.records.plan import Architecture
 
-__all__ = ["GROUP", "KINDS", "Kind", "build", "divisor", "min_shape"]
+__all__ = ["GROUP", "KINDS", "Kind", "build", "divisor", "min_shape", "outline", "unfilled"]
 
 GROUP = "autoseg.networks"
 
@@ -65,6 +67,26 @@ def build(architecture: Architecture) -> nn.Module:
         UsageError: The kind is unknown (the nearest is named), or an argument is wrong (its key is named).
     """
     return _kind(architecture).build(architecture)
+
+
+def unfilled(architecture: Architecture) -> nn.Module:
+    """Return the network for weights that are there already: what its own hold is not defined.
+
+    Raises:
+        UsageError: As `build`.
+    """
+    with NothingDrawn():
+        return build(architecture)
+
+
+def outline(architecture: Architecture) -> nn.Module:
+    """Return the network without memory for its weights: names and shapes.
+
+    Raises:
+        UsageError: As `build`.
+    """
+    with torch.device("meta"), NothingDrawn():
+        return build(architecture)
 
 
 def divisor(architecture: Architecture) -> Shape:

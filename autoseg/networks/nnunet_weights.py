@@ -76,8 +76,7 @@ def translate(found: Mapping[str, Tensor], architecture: Architecture, *, file: 
         DataError: Tensors are missing, left over or of another shape, or not finite.
     """
     theirs = _once(found)
-    with torch.device("meta"):
-        network = catalog.build(architecture)
+    network = catalog.outline(architecture)
     names = dict(_pairs(network.state_dict(), residual=architecture.kind == "residual_unet"))
     missing = [name for name in names.values() if name not in theirs]
     extra = sorted(set(theirs) - set(names.values()))
@@ -111,8 +110,7 @@ def rename(found: Mapping[str, Tensor], architecture: Architecture, *, file: obj
             code="nothing_fits",
         )
     theirs = {name: tensor.detach().float().contiguous() for name, tensor in _once(found).items()}
-    with torch.device("meta"):
-        own = catalog.build(architecture).state_dict()
+    own = catalog.outline(architecture).state_dict()
     names = dict(_pairs(own, residual=architecture.kind == "residual_unet"))
     known = {names[ours]: ours for ours in names}
     tensors = {known.get(name, name): tensor for name, tensor in theirs.items()}

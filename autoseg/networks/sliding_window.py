@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from autoseg.networks.sweep import Setting, sweep, sweep_axis
+from autoseg.networks.sweep import ROWS_AT_ONCE, Setting, sweep, sweep_axis
 
 # A CPU gains nothing from larger batches than this (measured: a U-Net at 40x56x40, one core, 1 to 8 patches at once:
 # 53 to 75 ms a patch in bfloat16); a card has to be kept busy.
@@ -38,7 +38,9 @@ def whole(setting: Setting, image: Tensor) -> Tensor:
     axis = sweep_axis(image.shape[1:], setting.patch)
     rows = sweep(setting, image, axis)
     result: Tensor | None = None
-    for first, block in rows.finished:
+    size = image.shape[1 + axis]
+    for first in range(0, size, ROWS_AT_ONCE):
+        block = rows.read(first, min(first + ROWS_AT_ONCE, size))
         if result is None:
             result = torch.empty((*block.shape[:2], *image.shape[1:]))
         result.narrow(axis - 3, first, block.shape[axis - 3]).copy_(block)

@@ -12,12 +12,13 @@ import contextlib
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from autoseg.networks.heads import Head, feature_count, heads_of, put_off, without_head
 from autoseg.networks.step import autocast
 from autoseg.records.errors import UserError
 from autoseg.records.geometry import Box
@@ -26,6 +27,8 @@ WEIGHT_FLOOR = 1e-4
 SIGMA_FRACTION = 1 / 8
 # Finished rows are handed on a few at a time, so that a copy of them stays small.
 ROWS_AT_ONCE = 8
+# So many are read of them at once, where each becomes a hundred classes only then.
+ROWS_READ = 4
 
 Axes = tuple[int, ...]
 Start = tuple[int, ...]
@@ -83,14 +86,26 @@ class Setting:
 
 @dataclass
 class Rows:
-    """What a sweep has finished along its axis, read forwards; what lies behind the last reading is let go."""
+    """What a sweep has finished along its axis, read forwards; what lies behind the last reading is let go.
+
+    With a `head`, what is finished are features, which become logits as they are read.
+    """
 
     finished: Iterator[tuple[int, Tensor]]
     axis: int
+    head: Head | None = None
     kept: list[tuple[int, Tensor]] = field(default_factory=list)
 
     def read(self, start: int, stop: int) -> Tensor:
         """Return rows `start` to `stop` along the axis, (F, K, ...); `start` never lies before an earlier one."""
+        rows = self._gather(start, stop)
+        if self.head is None:
+            return rows
+        logits = self.head.logits(rows)
+        _require_finite(logits)
+        return logits
+
+    def _gather(self, start: int, stop: int) -> Tensor:
         dimension = self.axis - 3
         self.kept = [(first, block) for first, block in self.kept if first + block.shape[dimension] > start]
         while not self.kept or self.kept[-1][0] + self.kept[-1][1].shape[dimension] < stop:
@@ -151,7 +166,17 @@ def sweep(setting: Setting, image: Tensor, axis: int, part: Box | None = None) -
         UserError: While reading: the networks gave non-finite values, or `cancel` said so.
     """
     part = part or Box(start=(0, 0, 0), stop=tuple(image.shape[1:]))
-    return Rows(_finished(setting, image, axis, part), axis)
+    if not puts_off_heads(setting):
+        return Rows(_finished(setting, image, axis, part), axis)
+    head = heads_of(setting.networks, setting.device, merge=setting.merge)
+    bodies = replace(setting, networks=tuple(map(without_head, setting.networks)), merge=False)
+    return Rows(_finished(bodies, image, axis, part), axis, head)
+
+
+def puts_off_heads(setting: Setting) -> bool:
+    """Whether windows are added up before the networks' last layer, because there is less to hold."""
+    # Channels that a flip exchanges are logits.
+    return setting.swap is None and put_off(setting.networks, merge=setting.merge)
 
 
 def count_windows(shape: Sequence[int], setting: Setting, axis: int, part: Box | None = None) -> int:
@@ -161,10 +186,21 @@ def count_windows(shape: Sequence[int], setting: Setting, axis: int, part: Box |
     return len(along) * len(across)
 
 
-def buffer_bytes(classes: int, patch: Sequence[int], axis: int, part_shape: Sequence[int], *, fields: int = 1) -> int:
-    """Return the bytes that a sweep holds beside the networks: the slab under the windows, and rows handed on."""
+def buffer_bytes(setting: Setting, classes: int, axis: int, part_shape: Sequence[int]) -> int:
+    """Return the bytes that a sweep holds beside the networks: the slab under the windows, and rows handed on.
+
+    Args:
+        setting: Of the sweep.
+        classes: Output channels of a network.
+        axis: Along which it is read.
+        part_shape: (Z, Y, X) of what is read.
+    """
     across = math.prod(size for other, size in enumerate(part_shape) if other != axis)
-    return 4 * (fields * classes + 1) * (patch[axis] + 2 * ROWS_AT_ONCE) * across
+    fields = 1 if setting.merge else len(setting.networks)
+    if not puts_off_heads(setting):
+        return 4 * (fields * classes + 1) * (setting.patch[axis] + 2 * ROWS_AT_ONCE) * across
+    features = feature_count(setting.networks)
+    return 4 * ((features + 1) * (setting.patch[axis] + 2 * ROWS_AT_ONCE) + fields * classes * ROWS_READ) * across
 
 
 def _finished(setting: Setting, image: Tensor, axis: int, part: Box) -> Iterator[tuple[int, Tensor]]:
@@ -215,7 +251,10 @@ def _computed(
     size = max(1, setting.window_batch // len(setting.flips))
     for first in range(0, len(windows), size):
         starts = windows[first : first + size]
-        yield starts, _logits(setting, image, starts)
+        # Around all networks and flips: weights are converted once a window, not once a pass.
+        with autocast(setting.device, setting.precision):
+            logits = _logits(setting, image, starts)
+        yield starts, logits
 
 
 def _places(shape: Sequence[int], setting: Setting, axis: int, part: Box) -> tuple[tuple[int, ...], list[Start]]:
@@ -270,8 +309,7 @@ def _logits(setting: Setting, image: Tensor, starts: Sequence[Start]) -> list[Te
 
 def _forward(network: nn.Module, patches: Tensor, setting: Setting) -> Tensor:
     """Return the logits (n, K, *patch) of one network."""
-    with autocast(setting.device, setting.precision):
-        logits = network(patches[:, :, 0] if setting.dimensions == 2 else patches)
+    logits = network(patches[:, :, 0] if setting.dimensions == 2 else patches)
     logits = logits if isinstance(logits, Tensor) else logits[0]
     return logits[:, :, None] if setting.dimensions == 2 else logits
 

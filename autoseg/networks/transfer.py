@@ -121,8 +121,7 @@ def _depending(architecture: Architecture, own: Mapping[str, Tensor], key: str) 
     rows = architecture.arguments.get("vectors")
     if key == "output_channels" and isinstance(rows, list):  # one a class
         changed = changed.model_copy(update={"arguments": {**architecture.arguments, "vectors": [*rows, rows[-1]]}})
-    with torch.device("meta"):
-        other = catalog.build(changed).state_dict()
+    other = catalog.outline(changed).state_dict()
     return frozenset(name for name, tensor in own.items() if name in other and other[name].shape != tensor.shape)
 
 

@@ -100,7 +100,7 @@ def load_ensemble(
 
 def _network(folder: Path, model: TrainedModel, device: str) -> torch.nn.Module:
     file = checked_weights(folder, model)
-    network = catalog.build(model.configuration.architecture)
+    network = catalog.unfilled(model.configuration.architecture)
     tensors, _ = weights.load(file)
     weights.load_into(network, tensors, file=file)
     return network.to(device).eval()

@@ -160,9 +160,7 @@ def _network(model: OpenPackage, member: PackagedMember, entry: PackagedNetwork,
         return onnx_file.load(content, file=where)
     tensors = weights.parse(content, file=where)
     # Without memory first: a manifest may claim a network of any size.
-    with torch.device("meta"):
-        claimed = catalog.build(member.configuration.architecture)
-    weights.check(claimed, tensors, file=where)
-    network = catalog.build(member.configuration.architecture)
+    weights.check(catalog.outline(member.configuration.architecture), tensors, file=where)
+    network = catalog.unfilled(member.configuration.architecture)
     weights.load_into(network, tensors, file=where)
     return network.to(device).eval()

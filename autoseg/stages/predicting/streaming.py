@@ -60,8 +60,8 @@ class Computed:
         return _Merged(sweep(self.setting, self.image, axis, part), self.case)
 
     def bytes_held(self, axis: int, part_shape: Sequence[int]) -> float:
-        """Return the bytes of the slab under the windows."""
-        return buffer_bytes(self.classes, self.setting.patch, axis, part_shape)
+        """Return the bytes of the slab under the windows, and of the rows read from it."""
+        return buffer_bytes(self.setting, self.classes, axis, part_shape)
 
 
 @dataclass(frozen=True)
