@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autoseg.phantom import write_phantom
-from autoseg.pipeline import Tell, predicting, preparing, quiet, running
+from autoseg.pipeline import Tell, predicting, preparing, quiet, running, scoring
 from autoseg.records.requests import EvaluateRequest, PlanRequest, PredictRequest
 from autoseg.records.results import Evaluation
 from autoseg.stages import evaluating, importing
@@ -36,7 +36,7 @@ def demo(folder: Path, minutes: float, *, tell: Tell = quiet) -> DemoResult:
     preparing.import_dataset(data, work, importing.ImportOptions())
     running.run(work, PlanRequest(presets=("demo",), minutes=minutes), tell=tell)
     predicting.predict(work, data / "unseen", folder / "predictions", PredictRequest(), tell=tell)
-    scores = predicting.evaluate(
+    scores = scoring.evaluate(
         folder / "predictions",
         data / "unseen_truth",
         work.dataset(),

@@ -28,7 +28,10 @@ def expected_costs(cases: Sequence[str], costs: Sequence[ExpectedCost]) -> None:
     unread = sorted(set(cases) - {cost.case for cost in costs})
     if unread:
         console.line(f"whose header cannot be read: {', '.join(unread)}")
-    console.line(f"{sum(cost.seconds for cost in costs):.0f} seconds of computing together")
+    if costs:
+        from autoseg.pipeline.predicting import said
+
+        console.line(said(costs))
 
 
 def plan(made: Plan) -> None:

@@ -135,7 +135,7 @@ def evaluate(
 ) -> None:
     """Score label maps against the truth: overlap, distances, volumes, lesions. docs/metrics.md defines each figure."""
     from autoseg import words
-    from autoseg.pipeline import predicting
+    from autoseg.pipeline import scoring
     from autoseg.records.requests import EvaluateRequest
 
     request = EvaluateRequest(
@@ -147,7 +147,7 @@ def evaluate(
         workers=workers,
     )
     known = workspace(dataset, root).dataset() if dataset else None
-    found = predicting.evaluate(predictions, truths, known, request)
+    found = scoring.evaluate(predictions, truths, known, request)
     if json:
         content = found.model_dump(mode="json")
         console.as_json(content.pop("evaluation") | content)

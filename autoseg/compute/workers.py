@@ -97,6 +97,16 @@ def free_memory_bytes() -> int | None:
     return max(0, min(found)) if found else None
 
 
+def resident_bytes() -> int:
+    """Return the memory that this process holds now, in bytes; 0 where the system does not say."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS:"))
+    except (OSError, ValueError, StopIteration):
+        log.debug("no /proc/self/status")
+        return 0
+
+
 def _in_processes(
     function: Callable[[A], R],
     items: Sequence[Item[A]],

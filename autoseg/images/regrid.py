@@ -66,7 +66,7 @@ def to_network(
         image: (C, Z, Y, X) in any orientation.
         labels: On the same grid, or None.
         configuration: Its `axis_order` and `spacing_mm` are read.
-        normalize: Given the cropped (C, Z, Y, X) and its validity, returns it as network input, float32.
+        normalize: Given the cropped (C, Z, Y, X), a view, and its validity, returns network input, a new float32 array.
 
     Returns:
         Image float32 (C, Z, Y, X); validity bool of that shape, or None; labels (Z, Y, X), or None; the passage.
@@ -78,10 +78,10 @@ def to_network(
     cut, shape = passage.crop.slices(), passage.network.shape
     coarse = anisotropic_axis(passage.oriented.spacing_mm, _target(passage.oriented, configuration))
     # Normalise before resampling: afterwards the non-zero mask no longer fits the interpolated edge.
-    crop = np.ascontiguousarray(whole[(slice(None), *cut)])
     if valid is not None:
         valid = np.ascontiguousarray(valid[(slice(None), *cut)])
-    array = resize(normalize(crop, valid), shape, order=3, anisotropic_axis=coarse)
+    # What normalises makes a copy, and is the only one to hold it: a large scan is not there more than twice.
+    array = resize(normalize(whole[(slice(None), *cut)], valid), shape, order=3, anisotropic_axis=coarse)
     if valid is not None:
         valid = resize(valid, shape, order=0)
     if labels is None:

@@ -255,7 +255,7 @@ def initialise(network: nn.Module) -> None:
 
 
 class NothingDrawn(TorchFunctionMode):
-    """Leaves tensors as they are that random numbers would be written into.
+    """Writes zeros where random numbers would be drawn.
 
     Besides the time of drawing them this saves that of loading torch's compiler, which knows how to draw numbers for
     tensors without memory: more than a second.
@@ -266,8 +266,9 @@ class NothingDrawn(TorchFunctionMode):
     ) -> Any:
         """Run any other function as always."""
         if func in _DRAWING:
-            return args[0]
+            return (args[0] if args else (kwargs or {})["tensor"]).detach().zero_()
         return func(*args, **(kwargs or {}))
 
 
-_DRAWING = (Tensor.normal_, Tensor.uniform_)
+# A function that torch lets modes see runs without them, so what it calls is not enough.
+_DRAWING = (Tensor.normal_, Tensor.uniform_, nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_)

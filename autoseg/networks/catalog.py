@@ -70,7 +70,7 @@ def build(architecture: Architecture) -> nn.Module:
 
 
 def unfilled(architecture: Architecture) -> nn.Module:
-    """Return the network for weights that are there already: what its own hold is not defined.
+    """Return the network for weights that are there already: its own are not drawn.
 
     Raises:
         UsageError: As `build`.

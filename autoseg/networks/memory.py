@@ -20,6 +20,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.optim import Optimizer
 
 from autoseg.networks.catalog import build
+from autoseg.networks.heads import without_head
 from autoseg.networks.tracking import CardAutocast, StorageTracker
 from autoseg.records.geometry import Shape
 from autoseg.records.labels import Labels, Region, Structure
@@ -113,8 +114,11 @@ def measure_window(
     *,
     precision: str = "bfloat16",
     device_kind: str = "cuda",
+    headless: bool = False,
 ) -> StepCost:
     """Return what predicting one batch of windows costs, the network in evaluation mode.
+
+    On a CPU this counts the copies in which convolutions are computed as well.
 
     Args:
         architecture: The network.
@@ -122,12 +126,18 @@ def measure_window(
         batch_size: Windows at once.
         precision: As in `measure_step`.
         device_kind: As in `measure_step`.
+        headless: Whether windows are added up before the network's last layer.
 
     Raises:
         UsageError: The architecture is wrong (see `catalog.build`).
     """
     return _measured(
-        architecture.model_dump_json(), None, (*patch_shape, batch_size), precision=precision, device_kind=device_kind
+        architecture.model_dump_json(),
+        None,
+        (*patch_shape, batch_size),
+        precision=precision,
+        device_kind=device_kind,
+        headless=headless,
     )
 
 
@@ -157,6 +167,7 @@ def count(
     *,
     device_kind: str = "cuda",
     fake: bool = True,
+    blocked: bool = False,
 ) -> StepCost:
     """Return the cost of the step that `make(network)` gives.
 
@@ -166,8 +177,9 @@ def count(
         make: Network -> a function of the image (B, C, Z, Y, X). What it allocates counts as there from the start.
         device_kind: As in `measure_step`.
         fake: Whether tensors are without content; False runs the same step on real ones.
+        blocked: Whether to count the copies in which a CPU computes convolutions.
     """
-    tracker = StorageTracker(fake=fake)
+    tracker = StorageTracker(fake=fake, blocked=blocked)
     autocast = CardAutocast() if device_kind == "cuda" else contextlib.nullcontext()
     with FakeTensorMode() if fake else contextlib.nullcontext(), tracker, autocast:
         network = build(architecture)
@@ -189,14 +201,17 @@ def _measured(
     *,
     precision: str,
     device_kind: str,
+    headless: bool = False,
 ) -> StepCost:
     architecture = Architecture.model_validate_json(architecture_json)
     if recipe_json is None:
-        make = partial(_window, precision=precision, dimensions=architecture.dimensions)
+        make = partial(_window, precision=precision, dimensions=architecture.dimensions, headless=headless)
     else:
         recipe = Recipe.model_validate_json(recipe_json)
         make = partial(training_step, architecture=architecture, recipe=recipe, precision=precision)
-    return count(architecture, shape, make, device_kind=device_kind)
+    return count(
+        architecture, shape, make, device_kind=device_kind, blocked=recipe_json is None and device_kind == "cpu"
+    )
 
 
 def training_step(
@@ -233,8 +248,8 @@ def training_step(
     return step
 
 
-def _window(network: nn.Module, *, precision: str, dimensions: int) -> Step:
-    network.eval()
+def _window(network: nn.Module, *, precision: str, dimensions: int, headless: bool) -> Step:
+    network = without_head(network.eval()) if headless else network.eval()
 
     def step(image: Tensor) -> Tensor:
         with torch.no_grad(), torch.autocast("cpu", _PRECISIONS[precision], enabled=precision != "float32"):

@@ -166,17 +166,16 @@ def sweep(setting: Setting, image: Tensor, axis: int, part: Box | None = None) -
         UserError: While reading: the networks gave non-finite values, or `cancel` said so.
     """
     part = part or Box(start=(0, 0, 0), stop=tuple(image.shape[1:]))
-    if not puts_off_heads(setting):
+    if not puts_off_heads(setting.networks, swap=setting.swap, merge=setting.merge):
         return Rows(_finished(setting, image, axis, part), axis)
     head = heads_of(setting.networks, setting.device, merge=setting.merge)
     bodies = replace(setting, networks=tuple(map(without_head, setting.networks)), merge=False)
     return Rows(_finished(bodies, image, axis, part), axis, head)
 
 
-def puts_off_heads(setting: Setting) -> bool:
+def puts_off_heads(networks: Sequence[nn.Module], *, swap: Swap | None, merge: bool = True) -> bool:
     """Whether windows are added up before the networks' last layer, because there is less to hold."""
-    # Channels that a flip exchanges are logits.
-    return setting.swap is None and put_off(setting.networks, merge=setting.merge)
+    return swap is None and put_off(networks, merge=merge)  # channels that a flip exchanges are logits
 
 
 def count_windows(shape: Sequence[int], setting: Setting, axis: int, part: Box | None = None) -> int:
@@ -197,7 +196,7 @@ def buffer_bytes(setting: Setting, classes: int, axis: int, part_shape: Sequence
     """
     across = math.prod(size for other, size in enumerate(part_shape) if other != axis)
     fields = 1 if setting.merge else len(setting.networks)
-    if not puts_off_heads(setting):
+    if not puts_off_heads(setting.networks, swap=setting.swap, merge=setting.merge):
         return 4 * (fields * classes + 1) * (setting.patch[axis] + 2 * ROWS_AT_ONCE) * across
     features = feature_count(setting.networks)
     return 4 * ((features + 1) * (setting.patch[axis] + 2 * ROWS_AT_ONCE) + fields * classes * ROWS_READ) * across

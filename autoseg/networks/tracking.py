@@ -18,6 +18,8 @@ from autoseg.networks import blocks
 
 # torch's allocator on a card hands out multiples of this.
 GRAIN_BYTES = 512
+# Channels that lie side by side in oneDNN's layouts.
+BLOCK = 16
 
 
 class StorageTracker(TorchDispatchMode):
@@ -29,13 +31,15 @@ class StorageTracker(TorchDispatchMode):
         flops: Of convolutions, matrix products and attention since `restart`.
     """
 
-    def __init__(self, *, fake: bool = False) -> None:
+    def __init__(self, *, fake: bool = False, blocked: bool = False) -> None:
         """Begin at zero.
 
         Args:
             fake: Tensors have no content: what is slow to follow on them and known in advance is not computed.
+            blocked: Whether convolutions hold copies of their input and output as they do on a CPU.
         """
         super().__init__()
+        self._blocked = blocked
         self._known = _KNOWN_RESULTS if fake else {}
         self.live_bytes = 0
         self.peak_bytes = 0
@@ -59,7 +63,8 @@ class StorageTracker(TorchDispatchMode):
         for leaf in (result,) if isinstance(result, Tensor) else tree_leaves(result):
             if isinstance(leaf, Tensor):
                 self._follow(leaf)
-        self.peak_bytes = max(self.peak_bytes, self.live_bytes)
+        copies = _blocked_bytes(func, args, result) if self._blocked else 0
+        self.peak_bytes = max(self.peak_bytes, self.live_bytes + copies)
         return result
 
     @classmethod
@@ -80,6 +85,16 @@ class StorageTracker(TorchDispatchMode):
     def _release(self, key: int, size: int) -> None:
         self._seen.discard(key)
         self.live_bytes -= size
+
+
+def _blocked_bytes(func: Any, args: Sequence[Any], result: Any) -> int:
+    """Return the bytes of the copies that oneDNN computes a convolution in: channels in blocks of a vector."""
+    if func._overloadpacket.__name__ != "convolution":
+        return 0
+    return sum(
+        item.numel() // item.shape[1] * (-(-item.shape[1] // BLOCK) * BLOCK) * item.element_size()
+        for item in (args[0], result)
+    )
 
 
 def _group_norm_backward(

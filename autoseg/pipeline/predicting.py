@@ -1,36 +1,34 @@
-"""From new scans to label maps, and from label maps to scores."""
+"""From new scans to label maps."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from autoseg.compute import devices
+from autoseg.compute.workers import resident_bytes
 from autoseg.images import files
 from autoseg.images.cases import read_grid, read_image
 from autoseg.pipeline import Tell, quiet
 from autoseg.pipeline.overlapping import overlapped
-from autoseg.records.dataset import Case, Channel, Dataset
+from autoseg.records.dataset import Case, Channel
 from autoseg.records.errors import CasesFailed, DataError, UsageError, UserError
-from autoseg.records.labels import Labels
-from autoseg.records.metrics import Scoring
 from autoseg.records.plan import Plan
 from autoseg.records.quality import PredictedQuality, Reliability
-from autoseg.records.requests import EvaluateRequest, ExpectedCost, PredictRequest
+from autoseg.records.requests import ExpectedCost, PredictRequest
 from autoseg.records.results import EnsembleChoice, RunRecord, Share
 from autoseg.records.volumes import Image, LabelMap, Prediction
-from autoseg.stages import evaluating, predicting
-from autoseg.stages.evaluating.truths import usual_tolerances
+from autoseg.stages import predicting
 from autoseg.stages.importing.scans import find_scans
 from autoseg.stages.predicting import outputs, packages
 from autoseg.workspace import Workspace, check_writable, read_record, write_record
 
 log = logging.getLogger(__name__)
-
-USUAL_EVALUATION = EvaluateRequest()
 
 
 def predict(
@@ -52,64 +50,90 @@ def predict(
     if request.fast and request.uncertainty:
         fix = "Leave one of them out."
         raise UsageError("the doubt of a whole scan is not known where only a part is predicted", fix=fix)
-    channels = _channels(model, request.plan)
-    scans = find_scans(source, channels)
+    scans = find_scans(source, _channels(model, request.plan))
     _choice(model, request)  # known to be there before a folder is made
     check_writable(output)
-    predictor = load(model, request)
     registrations = model.registrations / "scans" if isinstance(model, Workspace) else None
     formats = {scan.id: outputs.choose(request.format, scan) for scan in scans}
-    written = {
-        scan.id: _place(kept)
-        for scan in scans
-        if request.resume and (kept := _kept(formats[scan.id], scan, predictor.labels, output / scan.id))
-    }
-    failures: dict[str, UserError] = {}
-    wanted = [scan for scan in scans if scan.id not in written]
-    expected = expected_costs(predictor, wanted)
+    job = _Job(load(model, request), request, output, formats, registrations)
+    written = _kept(job, scans) if request.resume else {}
+    failures = _predict(job, [scan for scan in scans if scan.id not in written], written, len(scans), tell=tell)
+    if request.label_file:
+        outputs.write_label_file(output, job.predictor.labels)
+    if failures:
+        raise CasesFailed(f"{len(failures)} of {len(scans)} scans could not be predicted", failures)
+    return written
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What all scans of a call have in common.
+
+    Attributes:
+        formats: Scan -> what its label map is written as.
+        registrations: Folder in which those of scans are kept, or None.
+    """
+
+    predictor: predicting.Predictor
+    request: PredictRequest
+    output: Path
+    formats: Mapping[str, outputs.Format]
+    registrations: Path | None
+
+
+def _predict(
+    job: _Job, scans: Sequence[Case], written: dict[str, Path], count: int, *, tell: Tell
+) -> dict[str, UserError]:
+    """Predict scans one after the other, note in `written` where each lies, and return those that failed."""
+    expected = expected_costs(job.predictor, scans)
     ahead = _Ahead({cost.case: cost.seconds for cost in expected})
     if expected:
-        log.info("%s", _said(expected))
-
-    def read(scan: Case) -> Image:
-        formats[scan.id].require(scan, request.new_uids)
-        return read_image(scan.images, channels, predictor.plan.corrections, case=scan.id, kept=registrations)
+        log.info("%s", said(expected))
+    failures: dict[str, UserError] = {}
 
     def compute(scan: Case, image: Image) -> Prediction:
-        tell(f"predict {scan.id}", (len(written) + len(failures)) / len(scans), ahead.left())
-        prediction = predictor.predict_image(
-            image, case=scan.id, probabilities=request.probabilities, scratch=output, uncertainty=request.uncertainty
-        )
+        tell(f"predict {scan.id}", (len(written) + len(failures)) / count, ahead.left())
+        prediction = _compute(job, scan, image)
         ahead.done(scan.id, prediction.seconds)
-        if prediction.unlikeness is not None and prediction.unlikeness.flagged:
-            log.warning("%s is %s: look at its labels", scan.id, prediction.unlikeness.line())
         return prediction
 
-    def write(scan: Case, prediction: Prediction) -> Path | UserError:
-        try:
-            # The label map comes last: where it lies, `--resume` takes the case for done.
-            _write_doubt(output / "uncertainty", prediction, predictor.plan)
-            outputs.write_probabilities(
-                output / "probabilities", prediction, predictor.labels, description=predictor.description
-            )
-            segmentation = _segmentation(scan, prediction, predictor, request)
-            return _place(formats[scan.id].write(segmentation, output / scan.id))
-        except DataError as error:  # the format cannot hold it; a full disk ends the run
-            return error
-
     started = time.perf_counter()
-    for scan, outcome in overlapped(wanted, read, compute, write):
+    for scan, outcome in overlapped(scans, partial(_read, job), compute, partial(_write, job)):
         if isinstance(outcome, UserError):
             failures[scan.id] = outcome.in_case(scan.id)
         else:
             written[scan.id] = outcome
-    if wanted:
-        log.info("%.1f seconds a scan", (time.perf_counter() - started) / len(wanted))
-    if request.label_file:
-        outputs.write_label_file(output, predictor.labels)
-    if failures:
-        raise CasesFailed(f"{len(failures)} of {len(scans)} scans could not be predicted", failures)
-    return written
+    if scans:
+        log.info("%.1f seconds a scan", (time.perf_counter() - started) / len(scans))
+    return failures
+
+
+def _read(job: _Job, scan: Case) -> Image:
+    job.formats[scan.id].require(scan, job.request.new_uids)
+    plan = job.predictor.plan
+    return read_image(scan.images, plan.channels, plan.corrections, case=scan.id, kept=job.registrations)
+
+
+def _compute(job: _Job, scan: Case, image: Image) -> Prediction:
+    asked = {"probabilities": job.request.probabilities, "uncertainty": job.request.uncertainty}
+    prediction = job.predictor.predict_image(image, case=scan.id, scratch=job.output, **asked)
+    if prediction.unlikeness is not None and prediction.unlikeness.flagged:
+        log.warning("%s is %s: look at its labels", scan.id, prediction.unlikeness.line())
+    return prediction
+
+
+def _write(job: _Job, scan: Case, prediction: Prediction) -> Path | UserError:
+    predictor, output = job.predictor, job.output
+    try:
+        # The label map comes last: where it lies, `--resume` takes the case for done.
+        _write_doubt(output / "uncertainty", prediction, predictor.plan)
+        outputs.write_probabilities(
+            output / "probabilities", prediction, predictor.labels, description=predictor.description
+        )
+        segmentation = _segmentation(scan, prediction, predictor, job.request)
+        return _place(job.formats[scan.id].write(segmentation, output / scan.id))
+    except DataError as error:  # the format cannot hold it; a full disk ends the run
+        return error
 
 
 @dataclass
@@ -131,6 +155,7 @@ class _Ahead:
 
 def expected_costs(predictor: predicting.Predictor, scans: Sequence[Case]) -> list[ExpectedCost]:
     """Return what each scan will take, from its header; scans whose header cannot be read are left out."""
+    program = resident_bytes() if predictor.options.device == "cpu" else 0
     costs = {}
     for scan in scans:
         try:
@@ -138,15 +163,27 @@ def expected_costs(predictor: predicting.Predictor, scans: Sequence[Case]) -> li
         except UserError as error:  # reading it says so again, where failures are gathered
             log.debug("%s: no cost: %s", scan.id, error)
     pace = predictor.measure_pace() if costs else ()
-    return [ExpectedCost(case, cost.seconds(pace), cost.memory_bytes / 2**30, cost.tiles)
-            for case, cost in costs.items()]  # fmt: skip
+    ahead = [*(cost.scan_bytes for cost in costs.values()), 0][1:]
+    return [
+        ExpectedCost(case, cost.seconds(pace), (program + cost.memory_bytes + after) / 2**30, cost.tiles)
+        for (case, cost), after in zip(costs.items(), ahead, strict=True)
+    ]
 
 
-def _said(costs: Sequence[ExpectedCost]) -> str:
+def said(costs: Sequence[ExpectedCost]) -> str:
+    """Return what scans will take, in a line."""
     together, most = sum(cost.seconds for cost in costs), max(cost.memory_gb for cost in costs)
     one = "1 scan" if len(costs) == 1 else f"{len(costs)} scans"
-    each = "" if len(costs) == 1 else f", {together / len(costs):.1f} seconds a scan"
-    return f"{one}: about {together:.0f} seconds of computing{each}; {most:.1f} GB of memory at most"
+    each = "" if len(costs) == 1 else f", {_seconds(together / len(costs), '.1f')} a scan"
+    memory = f"{most:.1f} GB of memory at most" if most >= 0.1 else "less than 0.1 GB of memory"
+    return f"{one}: {_seconds(together, '.0f')} of computing{each}; {memory}"
+
+
+def _seconds(count: float, digits: str) -> str:
+    if count < 1:
+        return "under a second"
+    number = f"{count:{digits}}"
+    return f"about {number} second{'' if number == '1' else 's'}"
 
 
 def _choice(model: Workspace | Path, request: PredictRequest) -> EnsembleChoice | None:
@@ -197,44 +234,6 @@ def _channels(model: Workspace | Path, plan_name: str) -> tuple[Channel, ...]:
     if isinstance(model, Workspace):
         return model.plan(plan_name).channels
     return packages.opened(model).package.plan.channels
-
-
-def evaluate(
-    predictions: Path, truths: Path, dataset: Dataset | None = None, request: EvaluateRequest = USUAL_EVALUATION
-) -> evaluating.Scores:
-    """Score a folder of label maps against another, and keep every score as CSV where the request says so.
-
-    Args:
-        predictions: Folder of label maps.
-        truths: Folder of label maps; every one of them is a case.
-        dataset: Names the structures, and knows patients, attributes and what was annotated; None: values are names.
-        request: What is computed and shown.
-
-    Raises:
-        UsageError: An attribute is asked for that no case has.
-        CasesFailed: Some pairs cannot be scored; none is then.
-    """
-    parts = {name: evaluating.values_by(dataset, name) for name in request.by}
-    families = set(request.families)
-    if evaluating.LESIONWISE & set(request.by):
-        families.add("lesions")
-    usual = usual_tolerances(dataset) if dataset else {}
-    own = evaluating.read_tolerances(request.tolerances) if request.tolerances else {}
-    evaluation = evaluating.evaluate_folder(
-        predictions,
-        truths,
-        dataset.labels if dataset else None,
-        scoring=Scoring(families=frozenset(families), tolerances_mm=usual | own),
-        annotated={case.id: case.annotated for case in (*dataset.cases, *dataset.test_cases)} if dataset else None,
-        workers=request.workers,
-    )
-    if request.output is not None:
-        evaluating.write_scores(request.output, evaluation)
-        if "lesions" in families:
-            file = request.output.with_name(f"{request.output.stem}_lesions.csv")
-            evaluating.write_table(file, evaluating.lesion_frame(evaluation))
-    groups = evaluating.patients_of(dataset) if dataset else {}
-    return evaluating.scores_of(evaluation, parts, groups, success_dice=request.success_dice)
 
 
 def options_for(folder: Path, request: PredictRequest) -> predicting.Options:
@@ -302,12 +301,14 @@ def _segmentation(
     )
 
 
-def _kept(form: outputs.Format, scan: Case, labels: Labels, stem: Path) -> list[Path]:
-    """Return what an earlier run wrote of a scan; nothing where the scan cannot be read: predicting it says why."""
-    try:
-        return form.kept(scan, labels, stem)
-    except UserError:
-        return []
+def _kept(job: _Job, scans: Sequence[Case]) -> dict[str, Path]:
+    """Return what an earlier run wrote; nothing of a scan that cannot be read: predicting it says why."""
+    written = {}
+    for scan in scans:
+        with contextlib.suppress(UserError):
+            if kept := job.formats[scan.id].kept(scan, job.predictor.labels, job.output / scan.id):
+                written[scan.id] = _place(kept)
+    return written
 
 
 def _place(written: Sequence[Path]) -> Path:

@@ -106,7 +106,7 @@ class ExpectedCost:
     Attributes:
         case: Its id.
         seconds: Of computing, at the pace of this device.
-        memory_gb: Beside the program itself.
+        memory_gb: Of the whole process at the worst moment; on a card without the program itself.
         tiles: Into which it is cut so that its logits fit the memory.
     """
 

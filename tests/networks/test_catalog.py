@@ -3,10 +3,12 @@ from __future__ import annotations
 from importlib import metadata
 
 import pytest
+import torch
 
 from autoseg.networks import catalog
 from autoseg.records.errors import UsageError
 from autoseg.stages.planning.networks import family
+from tests.command_line import child
 from tests.networks.architectures import small
 
 
@@ -58,3 +60,29 @@ def test_a_package_cannot_take_the_place_of_a_kind_and_must_name_a_kind(monkeypa
     catalog.build(small("unet"))
     with pytest.raises(UsageError, match="is str, not a Kind"):
         catalog.build(small("other"))
+
+
+OUTLINED = """
+import sys
+from autoseg.networks import catalog
+from autoseg.records.plan import Architecture
+architecture = Architecture.model_validate_json(sys.argv[1])
+network = catalog.outline(architecture)
+print({item.device.type for item in network.parameters()}, "torch._dynamo" in sys.modules)
+"""
+
+
+def test_an_outline_holds_nothing_and_does_not_load_torchs_compiler() -> None:
+    architecture = small("residual_unet")
+    assert child(OUTLINED, architecture.model_dump_json()).out.strip() == "{'meta'} False"
+    shapes = [{k: v.shape for k, v in f(architecture).state_dict().items()} for f in (catalog.outline, catalog.build)]
+    assert shapes[0] == shapes[1]
+
+
+def test_nothing_is_drawn_for_weights_that_are_there() -> None:
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    network = catalog.unfilled(small("unet"))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not network.encoder[0][0].conv.weight.any()
+    network.load_state_dict(catalog.build(small("unet")).state_dict())

@@ -13,16 +13,12 @@ import torch
 from autoseg.images import regrid
 from autoseg.images.home import SLAB_BYTES
 from autoseg.images.regrid import Field
-from autoseg.networks import sliding_window
-from autoseg.networks.sweep import count_windows
+from autoseg.networks.sweep import count_windows, sweep
 from autoseg.records.errors import UserError
 from autoseg.records.geometry import Box, Grid, Shape
-from autoseg.stages.predicting.fields import Member, Options, setting_of, slab_memory_of
+from autoseg.stages.predicting.fields import Member, Options, headless, setting_of, slab_memory_of
 from autoseg.stages.predicting.streaming import Computed
 from autoseg.stages.predicting.windows import window_bytes
-
-# The scan as it was read, and its part on the way to the network.
-COPIES_OF_A_SCAN = 2
 
 
 @dataclass(frozen=True)
@@ -33,11 +29,13 @@ class Cost:
         passes: Of a patch through a network, one number a member: windows times flips times folds.
         memory_bytes: At the worst moment, beside the program itself.
         tiles: Into which the scan is cut so that its logits fit the memory.
+        scan_bytes: Of it as it was read; so much is held besides where it is read ahead of its turn.
     """
 
     passes: tuple[int, ...]
     memory_bytes: float
     tiles: int
+    scan_bytes: int = 0
 
     def seconds(self, pace: Sequence[float]) -> float:
         """Return the time at a pace (seconds a pass, one a member)."""
@@ -46,7 +44,8 @@ class Cost:
     def __add__(self, later: Cost) -> Cost:
         """Return the cost of both, one after the other."""
         memory_bytes = max(self.memory_bytes, later.memory_bytes)
-        return Cost((*self.passes, *later.passes), memory_bytes, max(self.tiles, later.tiles))
+        scan = max(self.scan_bytes, later.scan_bytes)
+        return Cost((*self.passes, *later.passes), memory_bytes, max(self.tiles, later.tiles), scan)
 
 
 def expected_cost(grid: Grid, members: Sequence[Member], options: Options) -> Cost:
@@ -64,7 +63,8 @@ def expected_cost(grid: Grid, members: Sequence[Member], options: Options) -> Co
         source = fields[number].array
         flips = len(source.setting.flips) * len(source.setting.networks)
         passes[number] += flips * count_windows(source.shape[1:], source.setting, axis, part)
-    return Cost(tuple(passes), _memory(grid, fields, members, options, allowed), regrid.tile_count(fields, allowed))
+    memory = _memory(grid, fields, members, options, allowed)
+    return Cost(tuple(passes), memory, regrid.tile_count(fields, allowed), scan_bytes(grid, members))
 
 
 def measure_pace(members: Sequence[Member], options: Options) -> tuple[float, ...]:
@@ -80,9 +80,11 @@ def measure_pace(members: Sequence[Member], options: Options) -> tuple[float, ..
 def _time_pass(member: Member, options: Options) -> float:
     setting = setting_of(replace(member, networks=member.networks[:1]), replace(options, mirror=False))
     image = torch.zeros((member.configuration.architecture.input_channels, *setting.patch))
+    # One column of it is kept: all logits of a patch may take more than the scan.
+    column = Box(start=(0, 0, 0), stop=(setting.patch[0], 1, 1))
     started = time.perf_counter()
     with contextlib.suppress(UserError):  # what a network makes of zeros is no matter here; of a scan it is said
-        sliding_window.whole(setting, image)
+        sweep(setting, image, 0, column).read(0, 1)
     return time.perf_counter() - started
 
 
@@ -98,18 +100,48 @@ def _unread(grid: Grid, member: Member, options: Options) -> Field:
 
 
 def _memory(grid: Grid, fields: Sequence[Field], members: Sequence[Member], options: Options, allowed: float) -> float:
-    voxels = math.prod(grid.shape)
-    channels = max(member.configuration.architecture.input_channels for member in members)
+    """Return what is held while the scan is prepared, or while it is computed, whichever is more."""
+    scan = scan_bytes(grid, members)
+    labels = label_bytes(fields[0].array.classes) * math.prod(grid.shape)
     inputs = sum(4 * field.array.image.numel() for field in fields)
-    batches = (
-        window_bytes(
-            member.configuration,
-            field.array.setting.window_batch,
-            precision=options.precision,
-            device=options.device,
-        )
-        for member, field in zip(members, fields, strict=True)
+    windows = max(_window_memory(member, field, options) for member, field in zip(members, fields, strict=True))
+    preparing = scan + max(_resizing_bytes(member, field) for member, field in zip(members, fields, strict=True))
+    computing = scan + inputs + labels + windows + regrid.bytes_held(fields, allowed) + 2 * SLAB_BYTES
+    return max(preparing, computing)
+
+
+def scan_bytes(grid: Grid, members: Sequence[Member]) -> int:
+    """Return the bytes of a scan as it was read: float32."""
+    channels = max(len(member.configuration.normalizations) for member in members)
+    return 4 * channels * math.prod(grid.shape)
+
+
+def label_bytes(classes: int) -> int:
+    """Return the bytes of a voxel in a label map."""
+    return 1 if classes <= 251 else 2
+
+
+def _window_memory(member: Member, field: Field, options: Options) -> int:
+    """Return what windows hold beside the networks, which are part of the program."""
+    setting = field.array.setting
+    network = sum(item.numel() * item.element_size() for item in member.networks[0].parameters())
+    held = window_bytes(
+        member.configuration,
+        setting.window_batch,
+        precision=options.precision,
+        device=options.device,
+        headless=headless(member),
     )
-    scan = COPIES_OF_A_SCAN * 4 * channels * voxels
-    labels = 2 * voxels
-    return scan + inputs + labels + max(batches) + regrid.bytes_held(fields, allowed) + SLAB_BYTES
+    return max(0, held - network)
+
+
+def _resizing_bytes(member: Member, field: Field) -> int:
+    """Return what the normalised scan and what it is resized to hold: axis by axis, the most shortened one first."""
+    shape, wanted = list(field.passage.crop.shape), field.passage.network.shape
+    most = math.prod(shape)
+    for axis in sorted(range(3), key=lambda a: wanted[a] / shape[a]):
+        if wanted[axis] != shape[axis]:
+            before = math.prod(shape)
+            shape[axis] = wanted[axis]
+            most = max(most, before + math.prod(shape))
+    return 4 * len(member.configuration.normalizations) * most

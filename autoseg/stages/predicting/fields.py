@@ -13,7 +13,7 @@ from autoseg.images.context import merged, split_by_side, with_neighbours
 from autoseg.images.proposals import Foreground
 from autoseg.images.regrid import Field
 from autoseg.networks import sliding_window
-from autoseg.networks.sweep import Setting, Swap, flips_along
+from autoseg.networks.sweep import Setting, Swap, flips_along, puts_off_heads
 from autoseg.records.errors import DataError, UserError
 from autoseg.records.plan import Configuration
 from autoseg.records.results import Share
@@ -192,9 +192,15 @@ def setting_of(member: Member, options: Options) -> Setting:
             precision=options.precision,
             device=options.device,
             memory_bytes=memory_bytes(options),
+            headless=headless(member),
         ),
         swap=_swap(configuration),
     )
+
+
+def headless(member: Member) -> bool:
+    """Whether a member's windows are added up before its networks' last layer."""
+    return puts_off_heads(member.networks, swap=_swap(member.configuration))
 
 
 def memory_bytes(options: Options) -> float:
@@ -205,7 +211,7 @@ def memory_bytes(options: Options) -> float:
 def slab_memory_of(fields: Sequence[Field], members: Sequence[Member], options: Options) -> float:
     """Return what of the memory is left for the fields' logits beside the windows."""
     return slab_memory(
-        [member.configuration for member in members],
+        [(member.configuration, headless(member)) for member in members],
         precision=options.precision,
         device=options.device,
         memory_bytes=memory_bytes(options),

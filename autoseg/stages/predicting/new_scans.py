@@ -226,4 +226,8 @@ def written_values(array: np.ndarray, labels: Labels) -> np.ndarray:
     for item in labels.structures:
         table[item.value] = item.original
     kind = np.uint8 if table.max() <= 255 and table.min() >= 0 else np.int32
-    return table.astype(kind)[array]
+    values, result = table.astype(kind), np.empty(array.shape, kind)
+    # Slice by slice: NumPy indexes by numbers of 8 bytes.
+    for given, written in zip(array, result, strict=True):
+        written[...] = values[given]
+    return result

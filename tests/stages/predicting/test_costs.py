@@ -78,9 +78,9 @@ def test_the_slab_gets_what_the_windows_leave() -> None:
     huge = CONFIGURATION.model_copy(update={"patch_shape": (64, 64, 64)})
     large = window_bytes(huge, 1, precision="float32", device="cpu")
     asked = {"precision": "float32", "device": "cpu"}
-    assert slab_memory([huge], memory_bytes=4 * large, wanted=2 * large, **asked) == 3 * large
-    assert slab_memory([huge], memory_bytes=large, wanted=large, **asked) == large / 4
-    assert slab_memory([CONFIGURATION], memory_bytes=100 * one, wanted=10, **asked) == 100 * one
+    assert slab_memory([(huge, False)], memory_bytes=4 * large, wanted=2 * large, **asked) == 3 * large
+    assert slab_memory([(huge, False)], memory_bytes=large, wanted=large, **asked) == large / 4
+    assert slab_memory([(CONFIGURATION, False)], memory_bytes=100 * one, wanted=10, **asked) == 100 * one
 
 
 def test_a_precision_that_the_device_lacks_is_refused() -> None:
