@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 PEER_SCRIPT = Path(__file__).with_name("nnunet_predicts.py")
-FUNCTION = "resample_data_or_seg_to_shape"
+# A small network's plans, as nnU-Net writes them; what differs is filled in.
+PLANS = Path(__file__).parents[1] / "tests/stages/exporting/nnunet_plans.json"
 
 
 @dataclass(frozen=True)
@@ -78,58 +79,30 @@ def run(*words: str | Path) -> Run:
 
 def _plans(patch: Sequence[int], features: Sequence[int], spacing_mm: float, normalization: str) -> dict[str, Any]:
     """Return plans as nnU-Net 2 writes them."""
+    content: dict[str, Any] = json.loads(PLANS.read_text())
+    configuration = content["configurations"].pop("3d")
     stages = len(features)
-    arguments = {
+    configuration["architecture"]["arch_kwargs"] |= {
         "n_stages": stages,
         "features_per_stage": list(features),
-        "conv_op": "torch.nn.modules.conv.Conv3d",
         "kernel_sizes": [[3, 3, 3]] * stages,
         "strides": [[1, 1, 1], *[[2, 2, 2]] * (stages - 1)],
         "n_conv_per_stage": [2] * stages,
         "n_conv_per_stage_decoder": [2] * (stages - 1),
-        "conv_bias": True,
-        "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
-        "norm_op_kwargs": {"eps": 1e-5, "affine": True},
-        "dropout_op": None,
-        "dropout_op_kwargs": None,
-        "nonlin": "torch.nn.LeakyReLU",
-        "nonlin_kwargs": {"inplace": True},
     }
-    linear = {"is_seg": False, "order": 1, "order_z": 0, "force_separate_z": None}
-    configuration = {
-        "data_identifier": "nnUNetPlans",
-        "preprocessor_name": "DefaultPreprocessor",
-        "batch_size": 2,
+    configuration |= {
         "patch_size": list(patch),
         "median_image_size_in_voxels": list(patch),
         "spacing": [spacing_mm] * 3,
         "normalization_schemes": [f"{normalization}Normalization"],
-        "use_mask_for_norm": [False],
-        "resampling_fn_data": FUNCTION,
-        "resampling_fn_seg": FUNCTION,
-        "resampling_fn_data_kwargs": linear | {"order": 3},
-        "resampling_fn_seg_kwargs": linear | {"is_seg": True},
-        "resampling_fn_probabilities": FUNCTION,
-        "resampling_fn_probabilities_kwargs": linear,
-        "architecture": {
-            "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
-            "arch_kwargs": arguments,
-            "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
-        },
         "batch_dice": False,
     }
     numbers = {"max": 1300.0, "mean": 0.0, "median": 0.0, "min": -1000.0, "percentile_00_5": -950.0,
                "percentile_99_5": 1000.0, "std": 400.0}  # fmt: skip
-    return {
+    return content | {
         "dataset_name": "Dataset001_Random",
-        "plans_name": "nnUNetPlans",
         "original_median_spacing_after_transp": [spacing_mm] * 3,
         "original_median_shape_after_transp": list(patch),
-        "image_reader_writer": "SimpleITKIO",
-        "transpose_forward": [0, 1, 2],
-        "transpose_backward": [0, 1, 2],
         "configurations": {"3d_fullres": configuration},
-        "experiment_planner_used": "ExperimentPlanner",
-        "label_manager": "LabelManager",
         "foreground_intensity_properties_per_channel": {"0": numbers},
     }

@@ -28,64 +28,20 @@ KINDS = {"PlainConvUNet": "n_conv_per_stage", "ResidualEncoderUNet": "n_blocks_p
 
 def plans(class_name: str, dimensions: int = 3) -> dict[str, Any]:
     """Plans as nnU-Net 2 writes them, small; z is coarser than y and x."""
-    cut = slice(3 - dimensions, 3)
-    rows = {
-        "kernel_sizes": [[1, 3, 3], [3, 3, 3], [3, 3, 3]],
-        "strides": [[1, 1, 1], [1, 2, 2], [2, 2, 2]],
-    }
-    arguments = {
-        "n_stages": 3,
-        "features_per_stage": [8, 16, 24],
-        "conv_op": f"torch.nn.modules.conv.Conv{dimensions}d",
-        **{key: [row[cut] for row in value] for key, value in rows.items()},
-        KINDS[class_name]: [1, 2, 2],
-        "n_conv_per_stage_decoder": [2, 1],
-        "conv_bias": True,
-        "norm_op": f"torch.nn.modules.instancenorm.InstanceNorm{dimensions}d",
-        "norm_op_kwargs": {"eps": 1e-5, "affine": True},
-        "dropout_op": None,
-        "dropout_op_kwargs": None,
-        "nonlin": "torch.nn.LeakyReLU",
-        "nonlin_kwargs": {"inplace": True},
-    }
-    linear = {"is_seg": False, "order": 1, "order_z": 0, "force_separate_z": None}
-    function = "resample_data_or_seg_to_shape"
-    configuration = {
-        "data_identifier": "nnUNetPlans",
-        "preprocessor_name": "DefaultPreprocessor",
-        "batch_size": 2,
-        "patch_size": [16, 32, 32][cut],
-        "median_image_size_in_voxels": [24.0, 33.0, 33.0][cut],
-        "spacing": [2.0, 1.2, 1.2][cut],
-        "normalization_schemes": ["ZScoreNormalization"],
-        "use_mask_for_norm": [False],
-        "resampling_fn_data": function,
-        "resampling_fn_seg": function,
-        "resampling_fn_data_kwargs": linear | {"order": 3},
-        "resampling_fn_seg_kwargs": linear | {"is_seg": True},
-        "resampling_fn_probabilities": function,
-        "resampling_fn_probabilities_kwargs": linear,
-        "architecture": {
-            "network_class_name": f"dynamic_network_architectures.architectures.unet.{class_name}",
-            "arch_kwargs": arguments,
-            "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
-        },
-        "batch_dice": True,
-    }
-    numbers = {"max": 9.0, "mean": 1.0, "median": 1.0, "min": 0.0, "percentile_00_5": 0.0, "percentile_99_5": 8.0}
-    return {
-        "dataset_name": "Dataset001_Knot",
-        "plans_name": "nnUNetPlans",
-        "original_median_spacing_after_transp": [2.0, 1.0, 1.0],
-        "original_median_shape_after_transp": [24, 40, 40],
-        "image_reader_writer": "SimpleITKIO",
-        "transpose_forward": [0, 1, 2],
-        "transpose_backward": [0, 1, 2],
-        "configurations": {f"{dimensions}d": configuration},
-        "experiment_planner_used": "ExperimentPlanner",
-        "label_manager": "LabelManager",
-        "foreground_intensity_properties_per_channel": {"0": numbers | {"std": 2.0}},
-    }
+    content: dict[str, Any] = json.loads(Path(__file__).with_name("nnunet_plans.json").read_text())
+    configuration = content["configurations"].pop("3d")
+    content["configurations"][f"{dimensions}d"] = configuration
+    for key in ("patch_size", "median_image_size_in_voxels", "spacing"):
+        configuration[key] = configuration[key][3 - dimensions :]
+    architecture = configuration["architecture"]
+    architecture["network_class_name"] = f"dynamic_network_architectures.architectures.unet.{class_name}"
+    arguments = architecture["arch_kwargs"]
+    arguments[KINDS[class_name]] = arguments.pop("n_conv_per_stage")
+    for key in ("conv_op", "norm_op"):
+        arguments[key] = arguments[key].replace("3d", f"{dimensions}d")
+    for key in ("kernel_sizes", "strides"):
+        arguments[key] = [row[3 - dimensions :] for row in arguments[key]]
+    return content
 
 
 def published(folder: Path, content: dict[str, Any]) -> Path:
