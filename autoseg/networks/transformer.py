@@ -118,7 +118,11 @@ class Attention(nn.Module):
         query, key, value = self._heads(x, angles)
         bias = None if bias is None else bias.to(query.dtype)
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-        return self.out(self.norm(mixed.transpose(1, 2).reshape(batch, count, channels)))  # type: ignore[no-any-return]
+        joined = mixed.transpose(1, 2)
+        if torch.compiler.is_exporting():
+            # The exporter sees a kernel that leaves heads beside their tokens, and writes operators that do not.
+            joined = joined.clone(memory_format=torch.contiguous_format)
+        return self.out(self.norm(joined.reshape(batch, count, channels)))  # type: ignore[no-any-return]
 
     def shares(self, x: Tensor, *, angles: Tensor | None = None) -> Tensor:
         """Return how much every token takes of every other: (B, H, N, N), each row adding up to 1, without a bias."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from autoseg.images import regrid
-from autoseg.images.home import SLAB_BYTES
+from autoseg.images.home import LOGIT_SLABS, SLAB_BYTES
 from autoseg.images.regrid import Field
 from autoseg.networks.sweep import count_windows, sweep
 from autoseg.records.errors import UserError
@@ -19,6 +19,9 @@ from autoseg.records.geometry import Box, Grid, Shape
 from autoseg.stages.predicting.fields import Member, Options, headless, setting_of, slab_memory_of
 from autoseg.stages.predicting.streaming import Computed
 from autoseg.stages.predicting.windows import window_bytes
+
+# What libraries set up with the first scan and keep: buffers of matrix products, kernels, modules.
+LOADED_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -106,8 +109,8 @@ def _memory(grid: Grid, fields: Sequence[Field], members: Sequence[Member], opti
     inputs = sum(4 * field.array.image.numel() for field in fields)
     windows = max(_window_memory(member, field, options) for member, field in zip(members, fields, strict=True))
     preparing = scan + max(_resizing_bytes(member, field) for member, field in zip(members, fields, strict=True))
-    computing = scan + inputs + labels + windows + regrid.bytes_held(fields, allowed) + 2 * SLAB_BYTES
-    return max(preparing, computing)
+    computing = scan + inputs + labels + windows + regrid.bytes_held(fields, allowed)
+    return LOADED_BYTES + max(preparing, computing + (1 + LOGIT_SLABS) * SLAB_BYTES)
 
 
 def scan_bytes(grid: Grid, members: Sequence[Member]) -> int:
