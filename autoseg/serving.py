@@ -5,6 +5,11 @@
     POST /predict   the bytes of a volume -> the bytes of its label map, on the same grid
                     ?name=scan.nii.gz   the suffix tells the format of the upload: NIfTI, nrrd, mha, png, tif
                     ?format=.nrrd       of the answer; without it the upload's (NIfTI for a picture)
+                    ?uncertainty=1      also the Dice that each structure is thought to have, as a header
+                    ?refer=0.9          the same, and a header that says whether a person must look at the scan
+                    ?maps=1             the same, and the answer is a zip with maps of entropy and disagreement
+
+Where the model can tell, each answer says in X-Autoseg-Unlike whether the scan is like those of the training.
 
 Answers: 200; 404, 405; 411 without a Content-Length; 413 too large; 422 a scan that cannot be predicted, with the one
 sentence as JSON; 503 the queue is full or the server is stopping. Several channels come as the volumes of one 4D file.
@@ -14,25 +19,23 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import signal
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from autoseg import __version__
-from autoseg.images import files
-from autoseg.images.cases import read_image
-from autoseg.records.dataset import Channel, FileSource, Source, check_name
-from autoseg.records.errors import DataError, ResourceError, UserError
-from autoseg.stages.predicting import Predictor, written_values
+from autoseg.pipeline import answering
+from autoseg.records.errors import ResourceError, UserError
+from autoseg.stages.predicting import Predictor
 
 log = logging.getLogger(__name__)
 
@@ -213,36 +216,8 @@ def about(predictor: Predictor, limits: Limits) -> dict[str, Any]:
         "max_bytes": limits.max_bytes,
         "queue": limits.queue,
         "how": "POST the bytes of a volume to /predict?name=scan.nii.gz; the answer is its label map. Several channels "
-        "are the volumes of one 4D file, in the order given here.",
-    }
-
-
-def predict_file(predictor: Predictor, path: Path, target: Path, *, case: str, max_bytes: int) -> float:
-    """Predict the volume in `path`, write its label map to `target`, and return the seconds.
-
-    Raises:
-        UserError: It cannot be read or predicted, or would take more than `max_bytes` once it is unpacked.
-    """
-    channels = predictor.plan.channels
-    try:
-        header = files.read_header(path)
-    except UserError as error:
-        raise error.in_case(case) from None
-    size = 4 * len(channels) * math.prod(header.grid.shape)
-    if size > max_bytes:
-        what = f"has {math.prod(header.grid.shape):,} voxels, {size / 1e6:,.0f} MB once it is unpacked"
-        raise DataError(what, case=case, fix="Send a smaller scan, or start with more --max-mb.", code="too_large")
-    image = read_image(_sources(path, channels), channels, predictor.plan.corrections, case=case)
-    prediction = predictor.predict_image(image, case=case)
-    values = written_values(prediction.labels.array, predictor.labels)
-    files.write_volume(target, values, prediction.labels.grid, description=predictor.description)
-    return prediction.seconds
-
-
-def _sources(path: Path, channels: tuple[Channel, ...]) -> dict[str, Source]:
-    alone = len(channels) == 1
-    return {
-        item.name: FileSource(path=str(path), volume=None if alone else number) for number, item in enumerate(channels)
+        "are the volumes of one 4D file, in the order given here. &uncertainty=1, &refer=0.9 and &maps=1 ask for the "
+        "doubt.",
     }
 
 
@@ -313,16 +288,16 @@ class _Handler(BaseHTTPRequestHandler):
         parts = urlsplit(self.path)
         if parts.path != "/predict":
             self._refuse_path(parts.path)
-        query = {key: values[-1] for key, values in parse_qs(parts.query).items()}
+        wish = answering.wish_of({key: values[-1] for key, values in parse_qs(parts.query).items()})
         length = self._length()
         with self.server.queue.place(), tempfile.TemporaryDirectory(prefix="autoseg-") as folder:
-            source, target, case = _names(Path(folder), query)
-            self._receive(source, length)
+            upload, place = _places(Path(folder), wish.upload)
+            self._receive(upload, length)
             with self.server.queue.turn():
                 most = SWELLS_AT_MOST * self.server.limits.max_bytes
-                seconds = predict_file(self.server.predictor, source, target, case=case, max_bytes=most)
-            content = target.read_bytes()
-        self._send(HTTPStatus.OK, content, "application/octet-stream", seconds=f"{seconds:.2f}", name=target.name)
+                found = answering.answer(self.server.predictor, upload, place, wish, max_bytes=most)
+        headers = {**found.headers, "Content-Disposition": f'attachment; filename="{found.name}"'}
+        self._send(HTTPStatus.OK, found.content, found.kind, headers)
 
     def _refuse_path(self, path: str) -> None:
         known = {"/": "GET", "/health": "GET", "/predict": "POST"}
@@ -364,14 +339,15 @@ class _Handler(BaseHTTPRequestHandler):
     def _send_json(self, status: HTTPStatus, content: dict[str, Any]) -> None:
         self._send(status, json.dumps(content).encode() + b"\n", "application/json")
 
-    def _send(self, status: HTTPStatus, content: bytes, kind: str, *, seconds: str = "", name: str = "") -> None:
+    def _send(
+        self, status: HTTPStatus, content: bytes, kind: str, headers: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(content)))
         self.send_header("X-Autoseg-Model", self.server.predictor.digest)
-        if seconds:
-            self.send_header("X-Autoseg-Seconds", seconds)
-            self.send_header("Content-Disposition", f'attachment; filename="{name}"')
+        for name, value in headers.items():
+            self.send_header(name, value)
         if status == HTTPStatus.SERVICE_UNAVAILABLE:
             self.send_header("Retry-After", "10")
         self.close_connection = True
@@ -384,26 +360,11 @@ class _Handler(BaseHTTPRequestHandler):
         log.debug("%s %s", self.command, urlsplit(getattr(self, "path", "")).path)
 
 
-def _names(folder: Path, query: dict[str, str]) -> tuple[Path, Path, str]:
-    """Return where the upload goes, where the label map comes from, and the case's name.
-
-    Raises:
-        DataError: A name is not safe, or a format unknown.
-    """
-    name = check_name(query.get("name", "scan.nii.gz"), what="file name")
-    case = files.strip_suffix(name)
-    suffix = name[len(case) :].lower()
-    answer = query.get("format", ".nii.gz" if suffix in files.PICTURE_SUFFIXES else suffix)
-    for word, known in ((suffix, files.SUFFIXES), (answer, (*files.NIFTI_SUFFIXES, ".nrrd", ".mha"))):
-        if word not in known:
-            fix = f"Known are {', '.join(known)}."
-            raise DataError(
-                f"{word or name!r} is no format that is known here", case=case, fix=fix, code="unknown_format"
-            )
-    # In folders of their own: the upload may be called as the answer is.
+def _places(folder: Path, suffix: str) -> tuple[Path, Path]:
+    """Return where the upload goes, and a folder for what is answered: the upload may be called as the answer is."""
     (folder / "in").mkdir()
     (folder / "out").mkdir()
-    return folder / "in" / f"scan{suffix}", folder / "out" / f"{case}{answer}", case
+    return folder / "in" / f"scan{suffix}", folder / "out"
 
 
 def _sentence(error: UserError) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import http.client
+import io
 import json
 import os
 import signal
@@ -12,8 +13,10 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +25,10 @@ import pytest
 
 from autoseg import Predictor, serving
 from autoseg.images.files import read_volume, write_volume
+from autoseg.images.signs import SIGNS
+from autoseg.records.quality import QualityModel
 from autoseg.records.volumes import Image, Prediction
+from autoseg.stages.ensembling import fit_likeness
 from tests.command_line import done, environment, refused
 from tests.conftest import WholeWay
 from tests.faults import builders
@@ -142,6 +148,71 @@ class TestAnswers:
         assert not list(tmp_path.iterdir())
 
 
+def sure(predictor: Predictor, dice: float = 0.9) -> Predictor:
+    """The model as one that learnt to predict a Dice; `core` always the same, half a width of 0.05."""
+    weights = (dice, *(0.0 for _ in SIGNS))
+    core = QualityModel(
+        structure="core", features=SIGNS, weights=weights, half_width=0.05, coverage=0.9, spearman=0.5, cases=20
+    )
+    return replace(predictor, reliability=predictor.reliability.model_copy(update={"quality": (core,)}))
+
+
+class TestDoubt:
+    def test_headers_say_what_predict_would_write(self, predictor: Predictor, whole_way: WholeWay) -> None:
+        with running(sure(predictor), serving.Limits()) as server:
+            status, plain, labels = ask(server, "POST", "/predict", scan(whole_way))
+            assert status == 200
+            assert "x-autoseg-quality" not in plain
+            assert "x-autoseg-refer" not in plain
+            status, headers, content = ask(server, "POST", "/predict?uncertainty=1", scan(whole_way))
+            assert content == labels, "doubt does not change the label map"
+            assert json.loads(headers["x-autoseg-quality"]) == {"core": [0.85, 0.9, 0.95]}
+            assert "x-autoseg-refer" not in headers
+            for limit, word in (("0.8", "no"), ("0.86", "yes")):
+                _, headers, _ = ask(server, "POST", f"/predict?refer={limit}", scan(whole_way))
+                assert headers["x-autoseg-refer"] == word, limit
+                assert "x-autoseg-quality" in headers
+
+    def test_maps_come_in_a_zip_as_predict_writes_them(
+        self, model: Path, predictor: Predictor, whole_way: WholeWay, tmp_path: Path
+    ) -> None:
+        (tmp_path / "in").mkdir()
+        (tmp_path / "in" / "head.nii.gz").write_bytes(scan(whole_way))
+        options = ("--no-mirror", "--step", "1", "--device", "cpu", "--uncertainty")
+        done("predict", "-m", model, "-i", tmp_path / "in", "-o", tmp_path / "out", *options)
+        with running(predictor, serving.Limits()) as server:
+            status, headers, content = ask(server, "POST", "/predict?name=head.nii.gz&maps=1", scan(whole_way))
+        assert status == 200, content
+        assert headers["content-type"] == "application/zip"
+        assert headers["content-disposition"] == 'attachment; filename="head.zip"'
+        with zipfile.ZipFile(io.BytesIO(content)) as packed:
+            packed.extractall(tmp_path / "answer")
+        own = sorted(file.relative_to(tmp_path / "answer").as_posix() for file in (tmp_path / "answer").rglob("*"))
+        assert own == ["head.nii.gz", "head_disagreement.nii.gz", "head_entropy.nii.gz", "head_quality.json"]
+        for name in own:
+            written = tmp_path / "out" / ("" if name == "head.nii.gz" else "uncertainty") / name
+            assert (tmp_path / "answer" / name).read_bytes() == written.read_bytes(), name
+
+    def test_a_scan_unlike_those_of_the_training_is_said_without_being_asked(
+        self, predictor: Predictor, whole_way: WholeWay, tmp_path: Path
+    ) -> None:
+        array, grid = read_volume(builders.image_file(whole_way.raw, builders.CASES[0]))
+        likeness = fit_likeness([f"p{i}" for i in range(20)], [{"spacing": np.zeros(3) + 0.01 * i} for i in range(20)])
+        strict = replace(predictor, reliability=predictor.reliability.model_copy(update={"likeness": likeness}))
+        z, y, x = grid.spacing_mm
+        write_volume(tmp_path / "scan.nii.gz", array, grid.model_copy(update={"spacing_mm": (5 * z, y, x)}))
+        with running(strict, serving.Limits()) as server:
+            _, headers, _ = ask(server, "POST", "/predict", (tmp_path / "scan.nii.gz").read_bytes())
+            assert headers["x-autoseg-unlike"].startswith("unlike the training scans in spacing (")
+            _, headers, _ = ask(server, "POST", "/predict?refer=0", (tmp_path / "scan.nii.gz").read_bytes())
+            assert headers["x-autoseg-refer"] == "yes"
+
+    @pytest.mark.parametrize("query", ["refer=often", "refer=1.5", "refer=nan", "uncertainty=perhaps", "maps=2"])
+    def test_words_that_mean_nothing(self, server: serving.Server, query: str) -> None:
+        error = sentence(ask(server, "POST", f"/predict?{query}", b"x"), 422)
+        assert query in error["what"]
+
+
 class TestRefusals:
     def test_what_is_no_image(self, server: serving.Server) -> None:
         error = sentence(ask(server, "POST", "/predict?name=head.nii.gz", b"<html>Log in</html>"), 422)
@@ -209,10 +280,10 @@ class Slow:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.predictor, name)
 
-    def predict_image(self, image: Image, *, case: str) -> Prediction:
+    def predict_image(self, image: Image, *, case: str, uncertainty: bool) -> Prediction:
         self.started.release()
         assert self.go_on.wait(20)
-        return self.predictor.predict_image(image, case=case)
+        return self.predictor.predict_image(image, case=case, uncertainty=uncertainty)
 
 
 @contextmanager

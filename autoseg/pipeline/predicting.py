@@ -12,7 +12,6 @@ from pathlib import Path
 
 from autoseg.compute import devices
 from autoseg.compute.workers import resident_bytes
-from autoseg.images import files
 from autoseg.images.cases import read_grid, read_image
 from autoseg.pipeline import Tell, quiet
 from autoseg.pipeline.overlapping import overlapped
@@ -26,7 +25,7 @@ from autoseg.records.volumes import Image, LabelMap, Prediction
 from autoseg.stages import predicting
 from autoseg.stages.importing.scans import find_scans
 from autoseg.stages.predicting import outputs, packages
-from autoseg.workspace import Workspace, check_writable, read_record, write_record
+from autoseg.workspace import Workspace, check_writable, read_record
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +125,7 @@ def _write(job: _Job, scan: Case, prediction: Prediction) -> Path | UserError:
     predictor, output = job.predictor, job.output
     try:
         # The label map comes last: where it lies, `--resume` takes the case for done.
-        _write_doubt(output / "uncertainty", prediction, predictor.plan)
+        outputs.write_doubt(output / "uncertainty", prediction, description=predictor.description)
         outputs.write_probabilities(
             output / "probabilities", prediction, predictor.labels, description=predictor.description
         )
@@ -250,22 +249,10 @@ def options_for(folder: Path, request: PredictRequest) -> predicting.Options:
     )
 
 
-def _write_doubt(folder: Path, prediction: Prediction, plan: Plan) -> None:
-    if prediction.doubt is None:
-        return
-    quality = PredictedQuality(case=prediction.case, scores=prediction.quality, unlikeness=prediction.unlikeness)
-    write_record(folder / f"{prediction.case}_quality.json", quality)
-    maps = {"entropy": prediction.doubt.entropy, "disagreement": prediction.doubt.disagreement}
-    for name, array in maps.items():
-        file = folder / f"{prediction.case}_{name}.nii.gz"
-        files.write_volume(file, array, prediction.labels.grid, description=origin(plan))
-
-
 def referred(output: Path, cases: Sequence[str], limit: float) -> dict[str, PredictedQuality]:
     """Return the cases that a person must look at, with the scores that say so.
 
-    Those are the cases where a structure's interval reaches below `limit`, and those unlike the training scans, for
-    which no interval holds. Of the others the true Dice of a structure lies below it in at most one of ten.
+    Of the others the true Dice of a structure lies below it in at most one of ten; see `PredictedQuality.refers`.
 
     Raises:
         DataError: The quality of a case was not predicted.
@@ -274,10 +261,8 @@ def referred(output: Path, cases: Sequence[str], limit: float) -> dict[str, Pred
     for case in cases:
         file = output / "uncertainty" / f"{case}_quality.json"
         quality = read_record(file, PredictedQuality, missing="Predict it again without --resume.")
-        low = [score for score in quality.scores if score.low < limit]
-        unlike = quality.unlikeness is not None and quality.unlikeness.flagged
-        if low or unlike or not quality.scores:  # what nobody can vouch for is looked at
-            found[case] = quality.model_copy(update={"scores": tuple(low)})
+        if quality.refers(limit):
+            found[case] = quality.model_copy(update={"scores": quality.below(limit)})
     return found
 
 

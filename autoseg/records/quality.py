@@ -66,6 +66,19 @@ class PredictedQuality(Record):
     scores: tuple[PredictedScore, ...]
     unlikeness: Unlikeness | None = None
 
+    def below(self, limit: float) -> tuple[PredictedScore, ...]:
+        """Return the scores whose interval reaches below a Dice of `limit`."""
+        return tuple(score for score in self.scores if score.low < limit)
+
+    def refers(self, limit: float) -> bool:
+        """Return whether a person must look at the case before a Dice of `limit` is promised.
+
+        That is so where an interval reaches below it, where the scan is unlike those of the training, for which no
+        interval holds, and where nothing could be learnt: nobody can vouch for it.
+        """
+        unlike = self.unlikeness is not None and self.unlikeness.flagged
+        return bool(self.below(limit)) or unlike or not self.scores
+
 
 class Reliability(Record):
     """What a model knows of its own doubt; travels with it.

@@ -12,6 +12,7 @@ from autoseg.images.pictures import TIFF_SUFFIXES
 from autoseg.records.dataset import Case, DicomSource, SlicesSource
 from autoseg.records.errors import UsageError
 from autoseg.stages.predicting.outputs import dicom, masks, nrrd, pictures, rle
+from autoseg.stages.predicting.outputs.doubt import quality_of, write_doubt
 from autoseg.stages.predicting.outputs.label_file import write_label_file
 from autoseg.stages.predicting.outputs.probabilities import write_probabilities
 from autoseg.stages.predicting.outputs.segmentation import Format, Segmentation
@@ -25,6 +26,8 @@ __all__ = [
     "check_format",
     "choose",
     "format_of",
+    "quality_of",
+    "write_doubt",
     "write_label_file",
     "write_probabilities",
 ]
