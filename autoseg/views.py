@@ -119,8 +119,9 @@ def choice(chosen: EnsembleChoice, *, json: bool) -> None:
     for item in chosen.estimates:
         _estimate(item)
     for model in chosen.quality:
+        figure = "Dice" if model.figure == "dice" else "surface Dice"
         console.line(
-            f"predicted Dice of {model.structure}: within {model.half_width:.3f} of the true one in 9 of 10 cases, "
+            f"predicted {figure} of {model.structure}: within {model.half_width:.3f} of the true one in 9 of 10 cases, "
             f"rank correlation {model.spearman:.2f} over {model.cases} held-out cases"
         )
     if chosen.likeness is not None:

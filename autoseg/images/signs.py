@@ -12,9 +12,12 @@ import numpy as np
 from scipy import ndimage
 
 from autoseg.images.home import Field, Output, mean_slabs
+from autoseg.images.steadiness import STEADINESS
 from autoseg.records.geometry import Triple
 
 SIGNS = ("expected_dice", "log_volume", "core", "shell", "threshold_dice", "compactness", "loose", "whole")
+# With those of how steady a prediction stays, of the structure and of all; those above may stand alone.
+ALL_SIGNS = (*SIGNS, *STEADINESS, *(f"{name}_of_all" for name in STEADINESS))
 SURE, MAYBE = 0.95, 0.05
 
 

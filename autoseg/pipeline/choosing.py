@@ -129,15 +129,20 @@ class _Maker:
         known = {case.id: case for case in ensembling.held_out_cases(self.there.dataset)}
         cases = [known[score.case] for score in scores]
         names = [name for name, _ in self.there.plan.labels.targets]
-        dice = np.array([[item.dice for item in score.structures] for score in scores])
         if not cases:
             return choice, {}
-        signs = np.array([self.there.signs(choice, case.id) for case in cases])
+        signs = self.there.signs(choice, [case.id for case in cases])
         voices = ensembling.hear_voices(cases, signs)
         rows = [
             predicting.against_usual(row[None], (case.fold,), voices) for row, case in zip(signs, cases, strict=True)
         ]
-        found = ensembling.fit_quality(names, cases, np.array(rows), dice)
+        found = tuple(
+            model
+            for figure in ensembling.PREDICTED
+            for model in ensembling.fit_quality(
+                names, cases, np.array(rows), ensembling.figure_table(scores, figure), figure=figure
+            )
+        )
         told = {case.id: row for case, row in zip(cases, rows, strict=True)}
         return choice.model_copy(update={"quality": found, "voices": voices}), told
 
@@ -172,7 +177,7 @@ def with_likeness(
     found = ensembling.measure_traits(dataset.cases, plan, kept=work.registrations)
     for case, rows in signs.items():
         if case in found:
-            found[case][predicting.PREDICTION] = rows.ravel()
+            found[case] |= predicting.told_by(rows)
     groups = {case.id: case.group for case in dataset.cases}
     likeness = ensembling.fit_likeness([groups[case] for case in found], list(found.values()))
     return choice.model_copy(update={"likeness": likeness})

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import ClassVar, Literal
+
 from autoseg.records.likeness import Likeness, Unlikeness
-from autoseg.records.record import Record
+from autoseg.records.record import GrowingRecord, Record
 from autoseg.records.temperature import TemperatureFit
 
 
@@ -21,19 +23,22 @@ class Voice(Record):
     scale: tuple[tuple[float, ...], ...]
 
 
-class QualityModel(Record):
-    """A straight line from what the probabilities say to the Dice of one structure, fitted out of fold.
+class QualityModel(GrowingRecord):
+    """A straight line from what a prediction says of itself to the Dice of one structure, fitted out of fold.
 
     Attributes:
         structure: Or region.
-        features: What it looks at, by the names of `images.signs.SIGNS`, each against what its fold usually shows.
+        features: What it looks at, by the names of `images.signs.ALL_SIGNS`, each against what its fold usually shows.
         weights: Of 1, and of each feature.
         half_width: Of the interval that holds the true Dice of 90 of 100 new cases: the conformal quantile of the
             residuals of cases that the line was fitted without, patients never split.
         coverage: Share of these cases inside such an interval; near 0.9 by construction.
         spearman: Rank correlation of their predicted and true Dice; nan where one of the two never changes.
         cases: With a Dice to learn from.
+        figure: What is predicted: the Dice, or the surface Dice at the tolerance that held-out cases were scored by.
     """
+
+    LATER: ClassVar[tuple[str, ...]] = ("figure",)
 
     structure: str
     features: tuple[str, ...] = ("expected_dice", "log_volume")
@@ -42,15 +47,24 @@ class QualityModel(Record):
     coverage: float
     spearman: float
     cases: int
+    figure: Literal["dice", "surface_dice"] = "dice"
 
 
 class PredictedScore(Record):
-    """The Dice that one structure of one case is thought to have, with its 90 % interval."""
+    """The Dice that one structure of one case is thought to have, with its 90 % interval.
+
+    Attributes:
+        dice, low, high: It, and its interval.
+        surface_dice, surface_low, surface_high: The same of the surface Dice; nan where nothing was learnt of it.
+    """
 
     structure: str
     dice: float
     low: float
     high: float
+    surface_dice: float = float("nan")
+    surface_low: float = float("nan")
+    surface_high: float = float("nan")
 
 
 class PredictedQuality(Record):
@@ -94,6 +108,10 @@ class Reliability(Record):
     quality: tuple[QualityModel, ...] = ()
     voices: tuple[Voice, ...] = ()
     likeness: Likeness | None = None
+
+    def knows(self, sign: str) -> bool:
+        """Return whether the Dice is predicted from a sign, so that it has to be read."""
+        return any(sign in model.features for model in self.quality)
 
     @property
     def temperature(self) -> float:

@@ -138,6 +138,9 @@ class StoredField(Record):
 
     Attributes:
         inputs_digest: Digest of the weights and of the case's sources; another one means predict again.
+        seconds: What the prediction took.
+        steadiness: (structures, signs) of `images.steadiness`: what the model says of the scan a little changed; empty
+            in older files.
     """
 
     case: str
@@ -145,6 +148,7 @@ class StoredField(Record):
     passage: Passage
     inputs_digest: str
     seconds: float
+    steadiness: tuple[tuple[float, ...], ...] = ()
 
 
 class TrainedModel(Record):

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from autoseg.records.likeness import Aspect, Likeness
-from autoseg.stages.predicting.unlikeness import PREDICTION, beyond, distances
+from autoseg.stages.predicting.unlikeness import PREDICTION, STEADY, beyond, distances
 
 ALARM = 0.05
 USUAL = 0.75
@@ -20,7 +20,7 @@ FEWEST_SCANS = 8
 PARTS = 5
 # Differences smaller than these (in the aspects' own numbers) are never worth a word; the signs of a prediction are in
 # standard deviations already.
-SMALLEST_SCALE = {"spacing": 0.05, "field of view": 0.05, PREDICTION: 1.0}
+SMALLEST_SCALE = {"spacing": 0.05, "field of view": 0.05, PREDICTION: 1.0, STEADY: 1.0}
 OTHERWISE = 0.01
 SMALLEST_EXCESS = 0.2
 # Below this nothing is odd, even where all scans of the training are the same.

@@ -96,10 +96,31 @@ class OutOfFold:
         grid = fields[0].passage.original
         return LabelMap(postprocess.apply(array, choice.postprocessing, self.plan.labels, grid.spacing_mm), grid)
 
-    def signs(self, choice: EnsembleChoice, case: str) -> np.ndarray:
-        """Return what a choice's probabilities say of its own Dice, (structures, signs); see `images.signs`."""
+    def signs(self, choice: EnsembleChoice, cases: Sequence[str]) -> np.ndarray:
+        """Return what a choice's predictions say of their own Dice, (cases, structures, signs); see `images.signs`.
+
+        Those of steadiness are left out where a case has none: it was predicted by an older version.
+        """
+        found = np.array([self._signs(choice, case) for case in cases])
+        steady = [self._steadiness(choice, case) for case in cases]
+        known = [item for item in steady if item is not None]
+        return np.concatenate([found, known], axis=2) if len(known) == len(steady) else found
+
+    def _signs(self, choice: EnsembleChoice, case: str) -> np.ndarray:
         fields = [self.field(name, case, share=share) for name, share in choice.shares.items()]
         return signs_of(fields, output=self.plan.labels.output)
+
+    def _steadiness(self, choice: EnsembleChoice, case: str) -> np.ndarray | None:
+        """Return the members' mean, (structures, signs), as `predicting.steadying` has it."""
+        rows, weights = [], []
+        for name, share in zip(choice.members, choice.weights, strict=True):
+            model = self.candidates[name][0]
+            if self.plan.configuration(model.configuration).regions is not None:
+                continue
+            folder = predicting.fold_folder(self.work, self.dataset, model, case) / "held_out"
+            rows.append(read_record(folder / f"{case}.json", StoredField).steadiness)
+            weights.append(share)
+        return np.average(np.array(rows), axis=0, weights=weights) if rows and all(rows) else None
 
     def shared_cases(self, members: Sequence[str]) -> list[Case]:
         """Return the cases that every one of these candidates was judged on."""

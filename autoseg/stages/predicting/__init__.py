@@ -11,10 +11,9 @@ from autoseg.stages.predicting.packages import is_package
 from autoseg.stages.predicting.predictor import Predictor, Segmentation, describe, options_for
 from autoseg.stages.predicting.proposing import chosen_regions, proposals_changed
 from autoseg.stages.predicting.quality import against_usual
-from autoseg.stages.predicting.unlikeness import PREDICTION
+from autoseg.stages.predicting.unlikeness import told_by
 
 __all__ = [
-    "PREDICTION",
     "Explanation",
     "Member",
     "Method",
@@ -40,6 +39,7 @@ __all__ = [
     "proposals_changed",
     "stored_field",
     "targets_of",
+    "told_by",
     "write_out_of_fold",
     "written_values",
 ]

@@ -14,6 +14,8 @@ from autoseg.records.labels import Labels
 from autoseg.records.results import StoredField
 from autoseg.records.volumes import Image, LabelMap, Prediction
 from autoseg.stages.predicting.fields import Earlier, Member, Options, predict_fields
+from autoseg.stages.predicting.probabilities import to_probabilities
+from autoseg.stages.predicting.steadying import steadiness
 from autoseg.workspace import read_record, write_record
 
 ROUNDED_TO_NOTHING = 3e-4
@@ -45,8 +47,14 @@ def predict_held_out(
         store.write_probabilities(folder / f"{case}.b2nd", to_probabilities(field.array, labels.output))
         array = regrid.home([field], output=labels.output, region_values=labels.region_values)
         seconds = time.perf_counter() - started
+        steady = steadiness(image, [member], case=case, output=labels.output, options=options, previous=previous)
         marker = StoredField(
-            case=case, member=member.keys[0], passage=field.passage, inputs_digest=member.digest, seconds=seconds
+            case=case,
+            member=member.keys[0],
+            passage=field.passage,
+            inputs_digest=member.digest,
+            seconds=seconds,
+            steadiness=tuple(map(tuple, steady[0].tolist())),
         )
         write_record(folder / f"{case}.json", marker)
         yield Prediction(case, LabelMap(array, image.grid), member.keys, seconds=seconds)
@@ -68,11 +76,3 @@ def stored_field(folder: Path, case: str, output: str) -> Field:
         np.clip(kept, least, 1 - least, out=kept)
         logits = np.log(kept / (1 - kept))
     return Field(array=logits.astype(np.float32), passage=marker.passage)
-
-
-def to_probabilities(logits: np.ndarray, output: str) -> np.ndarray:
-    """Return softmax over channels (or a sigmoid each) of float32 logits (K, Z, Y, X)."""
-    if output == "sigmoid":
-        return 1.0 / (1.0 + np.exp(-np.clip(logits, -60, 60)))
-    shifted = np.exp(logits - logits.max(axis=0, keepdims=True))
-    return shifted / shifted.sum(axis=0, keepdims=True)

@@ -25,6 +25,7 @@ from autoseg.stages.predicting.doubting import doubt_of, predict_folds, together
 from autoseg.stages.predicting.fields import Earlier, Member, Options, memory_bytes, open_fields, slab_memory_of
 from autoseg.stages.predicting.proposing import foreground_of
 from autoseg.stages.predicting.scratch import array_on_disk, releasing
+from autoseg.stages.predicting.steadying import steadiness
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +42,7 @@ def predict_scan(
     probabilities: bool = False,
     scratch: Path | None = None,
     temperature: float | None = None,
+    steady: bool = False,
 ) -> Prediction:
     """Return what an ensemble says of one scan, in the scan's own geometry.
 
@@ -53,6 +55,7 @@ def predict_scan(
         first_stages: Configuration name -> member, for second stages; they run by themselves.
         options: How to predict.
         temperature: Also return the doubt, with logits divided by it; None: no doubt.
+        steady: Whether the doubt's signs tell how steady the prediction stays, too; see `steadying.steadiness`.
         probabilities: Also return probabilities on the scan's grid.
         scratch: Folder in whose file without a name they lie, float16; None: they are float32 in memory.
 
@@ -78,6 +81,9 @@ def predict_scan(
     else:
         folds = predict_folds(image, members, case=case, options=options, previous=previous)
         found = doubt_of(folds, temperature=temperature, output=labels.output)
+        if steady:
+            more = steadiness(image, members, case=case, output=labels.output, options=options, previous=previous)
+            found = replace(found, signs=np.concatenate([found.signs, more], axis=2))
         at_home = _at_home(together(folds), math.inf, labels=labels, probabilities=probabilities, scratch=scratch)
     array, regions = at_home.labels, at_home.regions
     if postprocessing:

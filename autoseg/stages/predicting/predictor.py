@@ -14,6 +14,7 @@ from autoseg import __version__
 from autoseg.compute import devices
 from autoseg.images.cases import cropped, finite_voxels, unshaded
 from autoseg.images.header import as_matrix, check_grid, nearest_rotation
+from autoseg.images.signs import ALL_SIGNS
 from autoseg.images.traits import traits
 from autoseg.records.dataset import Correction
 from autoseg.records.errors import DataError, UsageError
@@ -30,7 +31,7 @@ from autoseg.stages.predicting.costs import Cost, expected_cost, measure_pace
 from autoseg.stages.predicting.fields import Member, Options
 from autoseg.stages.predicting.new_scans import predict_scan, written_values
 from autoseg.stages.predicting.quality import against_usual, predict_quality
-from autoseg.stages.predicting.unlikeness import PREDICTION, unlikeness
+from autoseg.stages.predicting.unlikeness import told_by, unlikeness
 
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -258,6 +259,7 @@ class Predictor:
                 probabilities=probabilities,
                 scratch=scratch,
                 temperature=self.reliability.temperature if uncertainty else None,
+                steady=self.reliability.knows(ALL_SIGNS[-1]),
             )
         return replace(
             prediction,
@@ -283,7 +285,7 @@ class Predictor:
             return None
         found = traits(seen, [channel.kind for channel in self.plan.channels])
         if prediction.doubt is not None:
-            found[PREDICTION] = self._signs(prediction.doubt).ravel()
+            found |= told_by(self._signs(prediction.doubt))
         return unlikeness(self.reliability.likeness, found)
 
     def _image(

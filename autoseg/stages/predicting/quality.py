@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from autoseg.images.signs import SIGNS
+from autoseg.images.signs import ALL_SIGNS
 from autoseg.records.quality import PredictedScore, QualityModel, Voice
 
 # So many standard deviations count as any more would.
@@ -19,16 +19,27 @@ def predict_quality(models: Sequence[QualityModel], names: Sequence[str], signs:
     Args:
         models: Of `ensembling.fit_quality`.
         names: Of the structures.
-        signs: (structures, len(SIGNS)), of `against_usual`.
+        signs: (structures, signs), of `against_usual`.
     """
+    surfaces = {model.structure: model for model in models if model.figure == "surface_dice"}
     scores = []
     for model in models:
+        if model.figure != "dice":
+            continue
         row = signs[list(names).index(model.structure)]
-        seen = np.array([1.0, *(row[SIGNS.index(name)] for name in model.features)])
-        dice = float(np.clip(seen @ np.array(model.weights), 0, 1))
-        low, high = max(0.0, dice - model.half_width), min(1.0, dice + model.half_width)
-        scores.append(PredictedScore(structure=model.structure, dice=dice, low=low, high=high))
+        dice, low, high = _interval(model, row)
+        score = PredictedScore(structure=model.structure, dice=dice, low=low, high=high)
+        if model.structure in surfaces:
+            dice, low, high = _interval(surfaces[model.structure], row)
+            score = score.model_copy(update={"surface_dice": dice, "surface_low": low, "surface_high": high})
+        scores.append(score)
     return scores
+
+
+def _interval(model: QualityModel, signs: np.ndarray) -> tuple[float, float, float]:
+    seen = np.array([1.0, *(signs[ALL_SIGNS.index(name)] for name in model.features)])
+    found = float(np.clip(seen @ np.array(model.weights), 0, 1))
+    return found, max(0.0, found - model.half_width), min(1.0, found + model.half_width)
 
 
 def against_usual(signs: np.ndarray, folds: Sequence[str], voices: Sequence[Voice]) -> np.ndarray:
@@ -50,8 +61,9 @@ def against_usual(signs: np.ndarray, folds: Sequence[str], voices: Sequence[Voic
     if not known:
         return np.asarray(signs.mean(axis=0))
     found = [
-        (row - np.array(known[fold].centre)) / np.array(known[fold].scale)
+        (row[:, : len(known[fold].centre[0])] - np.array(known[fold].centre)) / np.array(known[fold].scale)
         for row, fold in zip(signs, folds, strict=True)
         if fold in known
     ]
-    return np.clip(np.mean(found, axis=0), -FARTHEST, FARTHEST) if found else np.zeros(signs.shape[1:])
+    usual = np.array(voices[0].centre)
+    return np.clip(np.mean(found, axis=0), -FARTHEST, FARTHEST) if found else np.zeros(usual.shape)

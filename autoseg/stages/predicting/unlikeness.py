@@ -9,10 +9,24 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from autoseg.images.signs import ALL_SIGNS, SIGNS
+from autoseg.images.steadiness import STEADINESS
 from autoseg.records.likeness import Aspect, AspectFound, Likeness, Unlikeness
 
-# The aspect that the networks' own features make; all others are of the image.
-PREDICTION = "prediction"
+# The aspects that the networks make; all others are of the image.
+PREDICTION, STEADY = "prediction", "steadiness"
+
+
+def told_by(signs: np.ndarray) -> dict[str, np.ndarray]:
+    """Return aspect -> numbers that the signs of a prediction make.
+
+    Args:
+        signs: (structures, signs), against what is usual; with those of steadiness or without.
+    """
+    found = {PREDICTION: signs[:, : len(SIGNS)].ravel()}
+    if signs.shape[1] == len(ALL_SIGNS):
+        found[STEADY] = signs[0, -len(STEADINESS) :]  # of all structures together, the same in each row
+    return found
 
 
 def distances(aspect: Aspect, numbers: np.ndarray) -> np.ndarray:
