@@ -55,16 +55,16 @@ class PredictedScore(Record):
 
     Attributes:
         dice, low, high: It, and its interval.
-        surface_dice, surface_low, surface_high: The same of the surface Dice; nan where nothing was learnt of it.
+        surface_dice, surface_low, surface_high: The same of the surface Dice; None where nothing was learnt of it.
     """
 
     structure: str
     dice: float
     low: float
     high: float
-    surface_dice: float = float("nan")
-    surface_low: float = float("nan")
-    surface_high: float = float("nan")
+    surface_dice: float | None = None
+    surface_low: float | None = None
+    surface_high: float | None = None
 
 
 class PredictedQuality(Record):

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from autoseg.images.signs import ALL_SIGNS, SIGNS
 from autoseg.stages.ensembling import HeldOut
 from autoseg.stages.ensembling.quality import conformal_width, fit_quality, hear_voices
 from autoseg.stages.predicting.quality import against_usual, predict_quality
@@ -68,3 +69,46 @@ def test_networks_that_differ_in_how_sure_they_are_are_judged_against_their_own_
     np.testing.assert_allclose(both, (told[0] + told[2]) / 2)
     np.testing.assert_allclose(against_usual(new, ("0", "all"), voices), told[0], err_msg="a fold unheard of")
     np.testing.assert_allclose(against_usual(new, ("0", "1"), ()), new.mean(axis=0), err_msg="an older file")
+
+
+def steady_ones(seed: int, count: int):
+    """Cases of which only the steadiness tells, among eight signs that are mere chance; few cases cannot bear these."""
+    rng = np.random.default_rng(seed)
+    wobble = rng.normal(size=count)
+    dice = np.clip(0.87 - 0.02 * wobble + rng.normal(0, 0.03, count), 0, 1)
+    signs = np.concatenate([rng.normal(size=(count, 8)), wobble[:, None], rng.normal(size=(count, 5))], axis=1)
+    cases = [HeldOut(id=f"c{i}", group=f"p{i}", fold=str(i % 5)) for i in range(count)]
+    return cases, signs[:, None], dice[:, None]
+
+
+def test_few_cases_are_told_by_the_few_signs_of_steadiness():
+    weights = []
+    for seed in range(10):
+        (model,) = fit_quality(["organ"], *steady_ones(seed, 40))
+        assert model.features == ALL_SIGNS
+        weights.append(np.array(model.weights[1:]))
+    assert sum((row[: len(SIGNS)] == 0).all() for row in weights) >= 5
+    assert np.mean([row[ALL_SIGNS.index("wobble")] for row in weights]) < -0.005
+
+
+def test_an_older_model_is_asked_by_the_signs_that_it_knows():
+    cases, signs, dice = drawn(0, 60)
+    voices = hear_voices(cases, signs)
+    told = np.array([against_usual(row[None], (case.fold,), voices) for row, case in zip(signs, cases, strict=True)])
+    (model,) = fit_quality(["organ"], cases, told, dice)
+    assert model.features == SIGNS
+    more = np.concatenate([signs[0], np.full((1, 6), 9.0)], axis=1)
+    np.testing.assert_array_equal(against_usual(more[None], ("0",), voices), told[0])
+
+
+def test_the_surface_dice_stands_beside_the_dice():
+    cases, signs, dice = drawn(0, 60)
+    (first,) = fit_quality(["organ"], cases, signs, dice)
+    (second,) = fit_quality(["organ"], cases, signs, dice / 2, figure="surface_dice")
+    assert (first.figure, second.figure) == ("dice", "surface_dice")
+    (both,) = predict_quality([first, second], ["organ"], signs[0])
+    assert both.surface_dice == pytest.approx(both.dice / 2, abs=0.01)
+    assert both.surface_low < both.surface_dice < both.surface_high
+    (alone,) = predict_quality([first], ["organ"], signs[0])
+    assert alone.surface_dice is None
+    assert "figure" not in first.model_dump(), "what was stored before keeps its digest"
