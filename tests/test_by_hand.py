@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from autoseg.images.files import read_volume
-from autoseg.pipeline import timing
 from autoseg.records.calibration import Calibration, Rate
 from autoseg.records.dataset import Dataset
 from autoseg.records.machine import DeviceProfile
@@ -67,23 +65,6 @@ def test_a_spacing_and_a_normalisation_by_hand(work: Workspace) -> None:
     assert full.normalizations[0].kind == "minmax"
     told = {item.what: item.because for item in work.plan("mine").decisions}
     assert told["smoke_3d.spacing_mm"] == "set by hand in the preset"
-
-
-def test_the_forecast_follows_the_first_twenty_steps(work: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    planned(work, "batch_size=1")
-    before = {item.configuration: item for item in work.forecast("mine").configurations}["smoke_2d"]
-    now = [100.0]
-    monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=lambda: now[0]))
-    pacer = timing.Pacer(work, "mine", "smoke_2d")
-    for step in range(1, 60):
-        pacer.note(step, 1000)
-        now[0] += 0.5 if step <= 20 else 99.0
-        if step == 20:
-            assert work.forecast("mine").configurations != ()
-            assert {item.expected_step_seconds for item in work.forecast("mine").configurations} == {0.0}
-    after = {item.configuration: item for item in work.forecast("mine").configurations}["smoke_2d"]
-    assert (after.step_seconds, after.steps, after.expected_step_seconds) == (0.5, 1000, before.step_seconds)
-    assert after.fold_hours == 0.14
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,11 @@ def load() -> None:
     measure_step(small, Recipe(), (8, 8, 8), 2)
 
 
+def forget() -> None:
+    """Measure every step anew, even one that this process has measured before."""
+    _measured.cache_clear()
+
+
 def measure_window(
     architecture: Architecture,
     patch_shape: Shape,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,14 +13,12 @@ from autoseg.records.machine import DeviceProfile
 from autoseg.records.plan import Configuration, Decision, Plan, Preset
 from autoseg.records.requests import PlanRequest
 from autoseg.stages import planning
-from autoseg.stages.planning.forecasting import corrected
 from autoseg.stages.planning.remembered import remembering_work
 from autoseg.stages.planning.timing import step_factors, step_seconds
 from autoseg.workspace import Workspace, read_record, write_record
 
 log = logging.getLogger("autoseg")
 
-PACE_STEPS = 20
 # A whole step is no faster than its parts, unless they were timed on a busy machine.
 DISTURBED_BELOW = 0.6
 
@@ -128,40 +125,3 @@ def presets(request: PlanRequest, situation: planning.Situation) -> tuple[list[P
     found = [planning.change_preset(planning.load_preset(name), request.settings) for name in names]
     labels = situation.fingerprint.labels
     return [planning.with_class_vectors(preset, labels) for preset in found], choice
-
-
-def correct_forecast(work: Workspace, plan: str, configuration: str, *, pace_seconds: float, steps: int) -> None:
-    """Write into the forecast what a run's first steps took; where there is no forecast, nothing."""
-    file = work.forecast_file(plan)
-    if not file.exists():
-        return
-    before = work.forecast(plan)
-    after = corrected(before, configuration, pace_seconds, steps=steps)
-    if after == before:
-        return
-    write_record(file, after)
-    item = next(item for item in after.configurations if item.configuration == configuration)
-    log.info("%s: %.3g s a step (expected %.3g): the line-up takes %.3g hours", configuration, item.step_seconds,
-             item.expected_step_seconds, after.lineup_hours)  # fmt: skip
-
-
-class Pacer:
-    """Times a run's first 20 steps and corrects the forecast by them, once."""
-
-    def __init__(self, work: Workspace, plan: str, configuration: str):
-        self._target = (work, plan, configuration)
-        self._start: tuple[int, float] | None = None
-        self._done = False
-
-    def note(self, step: int, steps: int) -> None:
-        """Take note that `step` steps of a run of `steps` are done."""
-        if self._done:
-            return
-        now = time.perf_counter()
-        if self._start is None:
-            self._start = (step, now)  # the first step of a piece waits for its batch
-            return
-        count = step - self._start[0]
-        if count >= PACE_STEPS:
-            self._done = True
-            correct_forecast(*self._target, pace_seconds=(now - self._start[1]) / count, steps=steps)

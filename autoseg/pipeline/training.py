@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from autoseg import upkeep
 from autoseg.compute import devices
-from autoseg.pipeline import Tell, quiet, timing
+from autoseg.pipeline import Tell, pacing, quiet
 from autoseg.pipeline.predicting import options_for
 from autoseg.pipeline.preparing import preprocess
 from autoseg.records.plan import Plan
@@ -41,28 +42,32 @@ def train_models(
 ) -> tuple[Evaluation, ...]:
     """Fit each model, predict its held-out cases, and score them; the cases are preprocessed already."""
     budgets = [runs.budget_seconds(plan, model.configuration, wanted, request.minutes) for model in wanted]
-    evaluations = []
+    evaluations: list[Evaluation] = []
+    predicting_took: list[float] = []
     for number, (model, budget) in enumerate(zip(wanted, budgets, strict=True)):
         where = f"[{number + 1}/{len(wanted)}] {model.key()}"
-        told = timing.Pacer(work, model.plan, model.configuration)
-        later = [seconds for seconds in budgets[number + 1 :] if seconds is not None]
+        later = [(other.configuration, seconds) for other, seconds in zip(wanted, budgets, strict=True)][number + 1 :]
+        pacer = pacing.Pacer(work, model.plan, model.configuration)
+        predictions = pacing.held_out_seconds(predicting_took, budgets[number:])
 
         def progress(
             now: training.Progress,
             where: str = where,
             number: int = number,
-            later: Sequence[float] = tuple(later),
-            told: timing.Pacer = told,
+            later: Sequence[tuple[str, float | None]] = tuple(later),
+            pacer: pacing.Pacer = pacer,
+            predictions: float = predictions,
         ) -> None:
-            told.note(now.step, now.steps)
+            pacer.note(now)
             done = (number + now.step / max(now.steps, 1)) / len(wanted)
-            # Without a budget the runs to come are taken to be as long as this one.
-            to_come = sum(later) if later else (len(wanted) - number - 1) * now.steps * now.step_seconds
-            tell(f"{where} {progress_line(now)}", done, now.seconds_left + to_come)
+            tell(f"{where} {progress_line(now)}", done, now.seconds_left + pacer.to_come(now, later) + predictions)
 
         fit(work, plan, model, request, budget_seconds=budget, progress=progress)
         _report_overrun(work, model)
+        begun, known = time.perf_counter(), (work.model(model) / "evaluation.json").exists()
         evaluations.append(predict_held_out(work, plan, model, device=request.device, where=where, tell=tell))
+        if not known:
+            predicting_took.append(time.perf_counter() - begun)
         log.info("%s: mean Dice %.4f", model.key(), evaluations[-1].mean_dice())
     return tuple(evaluations)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pydantic import JsonValue
 
@@ -104,16 +104,31 @@ def corrected(found: Forecast, configuration: str, step_seconds: float, *, steps
     Args:
         found: Before.
         configuration: Whose pace it is; a name that the forecast does not hold changes nothing.
-        step_seconds: Mean of the run's first steps.
+        step_seconds: Of the run's latest steps.
         steps: That the run takes.
     """
     entries = [_measured(item, step_seconds, steps) if item.configuration == configuration else item
                for item in found.configurations]  # fmt: skip
-    ratios = [item.step_seconds / item.expected_step_seconds for item in entries if item.expected_step_seconds > 0]
-    known = [math.log(ratio) for ratio in ratios if ratio > 0]
-    factor = math.exp(sum(known) / len(known)) if known else 1.0
+    factor = _factor(entries)
     hours = sum(item.fold_hours * item.folds * (1 if item.expected_step_seconds else factor) for item in entries)
     return found.model_copy(update={"configurations": tuple(entries), "lineup_hours": _two_digits(hours)})
+
+
+def seconds_of_a_step(found: Forecast, configuration: str) -> float | None:
+    """Return the seconds of a configuration's step: measured, or corrected by the others as `corrected` has it.
+
+    None where the forecast does not hold it.
+    """
+    for item in found.configurations:
+        if item.configuration == configuration:
+            return item.step_seconds * (1 if item.expected_step_seconds else _factor(found.configurations))
+    return None
+
+
+def _factor(entries: Sequence[ConfigurationForecast]) -> float:
+    ratios = [item.step_seconds / item.expected_step_seconds for item in entries if item.expected_step_seconds > 0]
+    known = [math.log(ratio) for ratio in ratios if ratio > 0]
+    return math.exp(sum(known) / len(known)) if known else 1.0
 
 
 def _measured(item: ConfigurationForecast, step_seconds: float, steps: int) -> ConfigurationForecast:

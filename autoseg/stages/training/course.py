@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections import deque
 from dataclasses import dataclass, field
 
 import torch
@@ -14,6 +15,7 @@ from autoseg.records.errors import UserError
 from autoseg.records.results import ModelId
 from autoseg.stages.training.checkpoint import Position
 from autoseg.stages.training.history import Epoch
+from autoseg.stages.training.pace import LATEST, pace
 from autoseg.stages.training.steering import Score
 
 log = logging.getLogger(__name__)
@@ -28,9 +30,10 @@ class Progress:
     Attributes:
         step: Steps done.
         loss: The latest finite one that was read back from the device; nan before the first.
-        step_seconds: Mean of this piece of the run, waiting included.
+        step_seconds: Of the latest steps (`pace.pace`), waiting included, what is done beside them left out.
         wait_fraction: Share of the time in which the device waited for a batch, in this piece of the run.
-        seconds_left: Expected.
+        seconds_left: Expected: the steps to come at that pace, and in proportion what is done beside them.
+        measured_steps: Of this piece of the run, so many as the device has been waited for: what the pace rests on.
         dice: Of each structure or region as measured last; empty before the first epoch ends.
         memory_gb: The most that was used so far: of the card, or of the process on a CPU.
     """
@@ -44,6 +47,7 @@ class Progress:
     seconds_left: float
     dice: dict[str, float] = field(default_factory=dict)
     memory_gb: float = 0.0
+    measured_steps: int = 0
 
 
 @dataclass
@@ -53,12 +57,15 @@ class Course:
     Attributes:
         start: Where this piece of the run began.
         step: Steps done.
-        began, noted: `time.perf_counter()` of this piece's beginning and of the last note.
+        began, noted, waited_for: `time.perf_counter()` of this piece's beginning, of what was last noted, and of when
+            the device had last done all it was asked to.
         waited: Seconds of waiting in this piece.
         latest_loss: As in Progress.
         losses, epoch_seconds, waited_seconds, bad_in_row: As in Position.
         scores: As in Position.
-        dice, memory_gb: As in Progress.
+        dice, memory_gb, measured_steps: As in Progress.
+        paces: Seconds a step between readings of the device, the latest.
+        aside_seconds, aside_step: What this piece did beside its steps, and how many steps it had done by then.
         unread: Losses still on the device, with their batches' case ids.
     """
 
@@ -75,6 +82,11 @@ class Course:
     scores: list[Score] = field(default_factory=list)
     dice: dict[str, float] = field(default_factory=dict)
     memory_gb: float = 0.0
+    measured_steps: int = 0
+    waited_for: float = 0.0
+    paces: deque[float] = field(default_factory=lambda: deque(maxlen=LATEST))
+    aside_seconds: float = 0.0
+    aside_step: int = 0
     unread: list[tuple[Tensor, tuple[str, ...]]] = field(default_factory=list)
 
 
@@ -86,6 +98,7 @@ def begin(start: Position) -> Course:
         step=start.step,
         began=now,
         noted=now,
+        waited_for=now,
         losses=list(start.losses),
         epoch_seconds=start.epoch_seconds,
         waited_seconds=start.waited_seconds,
@@ -96,13 +109,30 @@ def begin(start: Position) -> Course:
 
 def note(course: Course, loss: Tensor, cases: tuple[str, ...], *, wait_seconds: float) -> None:
     """Count one step; its loss stays on the device until `read`."""
-    now = time.perf_counter()
-    course.epoch_seconds += now - course.noted
-    course.noted = now
+    _pass(course)
     course.step += 1
     course.waited += wait_seconds
     course.waited_seconds += wait_seconds
     course.unread.append((loss, cases))
+
+
+def set_aside(course: Course) -> None:
+    """Count what was done since the last step, or since this was called last, as no part of a step's time.
+
+    To be called after measuring, checkpoints and curves.
+    """
+    course.aside_seconds += _pass(course)
+    course.aside_step = course.step - course.start.step
+    course.waited_for = course.noted
+
+
+def _pass(course: Course) -> float:
+    """Let the time go on to now, and return the seconds that went by."""
+    now = time.perf_counter()
+    passed = now - course.noted
+    course.epoch_seconds += passed
+    course.noted = now
+    return passed
 
 
 def read(course: Course) -> None:
@@ -116,6 +146,11 @@ def read(course: Course) -> None:
     values = torch.stack([loss for loss, _ in course.unread]).tolist()
     batches = [cases for _, cases in course.unread]
     course.unread = []
+    # Only now has the device done what it was asked to.
+    _pass(course)
+    course.paces.append((course.noted - course.waited_for) / len(values))
+    course.waited_for = course.noted
+    course.measured_steps = course.step - course.start.step
     first = course.step - len(values) + 1
     for step, value, cases in zip(range(first, course.step + 1), values, batches, strict=True):
         course.losses.append(value)
@@ -161,7 +196,9 @@ def close_epoch(course: Course, *, epoch: int, rate: float, batch_size: int) -> 
 def progress(course: Course, model: ModelId, steps: int) -> Progress:
     """Return what is told to the user now."""
     seconds = max(course.noted - course.began, 1e-9)
-    step_seconds = seconds / max(1, course.step - course.start.step)
+    done = max(1, course.step - course.start.step)
+    step_seconds = pace(list(course.paces)) if course.paces else seconds / done
+    beside = course.aside_seconds / course.aside_step if course.aside_step else 0.0
     return Progress(
         model=model,
         step=course.step,
@@ -169,9 +206,10 @@ def progress(course: Course, model: ModelId, steps: int) -> Progress:
         loss=course.latest_loss,
         step_seconds=step_seconds,
         wait_fraction=course.waited / seconds,
-        seconds_left=step_seconds * (steps - course.step),
+        seconds_left=(step_seconds + beside) * (steps - course.step),
         dice=course.dice,
         memory_gb=course.memory_gb,
+        measured_steps=course.measured_steps,
     )
 
 

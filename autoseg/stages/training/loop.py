@@ -217,9 +217,11 @@ def _train(run: _Run, now: Course, watch: interruption.Watch, tell: Tell) -> Pos
                 raise
             if time.perf_counter() - saved > CHECKPOINT_SECONDS:
                 _save(run, now)
+                course.set_aside(now)
                 saved = time.perf_counter()
             if not now.losses and time.perf_counter() - drawn > CURVES_SECONDS:
                 history.draw_curves(run.folder, title=record.model.key())
+                course.set_aside(now)
                 drawn = time.perf_counter()
     return _save(run, now) if now.step > now.start.step else now.start
 
@@ -247,6 +249,7 @@ def _one_step(run: _Run, now: Course, number: int, *, batch: feeding.Batch, wait
         history.append(run.folder, line)
         if run.show is not None:
             run.show(line)
+        course.set_aside(now)
 
 
 def _measure(run: _Run, now: Course, batch: feeding.Batch) -> dict[str, Any]:

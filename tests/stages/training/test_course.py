@@ -53,8 +53,79 @@ def test_a_position_survives_its_json_with_nan():
     assert math.isnan(again.losses[1])
 
 
-def test_progress_says_what_is_left():
-    now = run([1.0, 2.0])
-    now.began, now.noted, now.waited = 100.0, 110.0, 2.0
+class Watch:
+    """A clock that goes on only when it is told to."""
+
+    def __init__(self):
+        self.now = 100.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def watch(monkeypatch) -> Watch:
+    watch = Watch()
+    monkeypatch.setattr(course, "time", watch)
+    return watch
+
+
+def steps(now, watch, seconds, *, group=1, wait=0.0):
+    """Steps that take so long, read back after each `group`; where they are read is where they are waited for."""
+    for number, taken in enumerate(seconds, start=1):
+        if group == 1:
+            watch.now += taken
+        course.note(now, torch.tensor(1.0), ("one",), wait_seconds=wait)
+        if number % group == 0:
+            watch.now += 0.0 if group == 1 else sum(seconds[number - group : number])
+            course.read(now)
+
+
+def test_progress_says_what_is_left(watch):
+    now = course.begin(Position())
+    steps(now, watch, [5.0, 5.0], wait=1.0)
     told = course.progress(now, MODEL, 6)
-    assert (told.step_seconds, told.wait_fraction, told.seconds_left, told.loss) == (5.0, 0.2, 20.0, 2.0)
+    assert (told.step_seconds, told.wait_fraction, told.seconds_left, told.loss) == (5.0, 0.2, 20.0, 1.0)
+    assert told.measured_steps == 2
+
+
+def test_slow_first_steps_and_a_disturbance_do_not_spoil_the_pace(watch):
+    now = course.begin(Position())
+    steps(now, watch, [20.0, 4.0, *[1.0] * 9, 7.0, *[1.0] * 8])
+    told = course.progress(now, MODEL, 120)
+    assert (told.step_seconds, told.seconds_left) == (1.0, 100.0)
+
+
+def test_steps_that_wait_in_turn_count_with_their_waiting(watch):
+    now = course.begin(Position())
+    steps(now, watch, [1.0, 1.0, 1.0, 1.0, 6.0] * 4)
+    assert course.progress(now, MODEL, 100).step_seconds == 2.0
+
+
+def test_the_pace_follows_a_machine_that_becomes_slower(watch):
+    now = course.begin(Position())
+    steps(now, watch, [1.0] * 500 + [3.0] * 60)
+    assert course.progress(now, MODEL, 600).step_seconds == 3.0
+
+
+def test_measuring_and_checkpoints_are_no_part_of_a_step_but_of_what_is_left(watch):
+    now = course.begin(Position(step=100))
+    steps(now, watch, [1.0] * 20)
+    watch.now += 10.0
+    course.set_aside(now)
+    told = course.progress(now, MODEL, 160)
+    assert (told.step_seconds, told.seconds_left) == (1.0, 40 * 1.5)
+    steps(now, watch, [1.0])
+    told = course.progress(now, MODEL, 160)
+    assert (told.step_seconds, told.seconds_left) == (1.0, 39 * 1.5)
+    assert now.epoch_seconds == 31.0, "an epoch's line tells all that went by"
+
+
+def test_a_device_that_runs_ahead_is_timed_when_it_is_waited_for(watch):
+    now = course.begin(Position())
+    steps(now, watch, [2.0] * 24, group=25)
+    assert course.progress(now, MODEL, 100).measured_steps == 0
+    now = course.begin(Position())
+    steps(now, watch, [2.0] * 50, group=25)
+    told = course.progress(now, MODEL, 150)
+    assert (told.step_seconds, told.seconds_left, told.measured_steps) == (2.0, 200.0, 50)
