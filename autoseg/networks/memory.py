@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 
@@ -110,6 +110,7 @@ def load() -> None:
 def forget() -> None:
     """Measure every step anew, even one that this process has measured before."""
     _measured.cache_clear()
+    _bench.cache_clear()
 
 
 def measure_window(
@@ -184,17 +185,55 @@ def count(
         fake: Whether tensors are without content; False runs the same step on real ones.
         blocked: Whether to count the copies in which a CPU computes convolutions.
     """
-    tracker = StorageTracker(fake=fake, blocked=blocked)
-    autocast = CardAutocast() if device_kind == "cuda" else contextlib.nullcontext()
-    with FakeTensorMode() if fake else contextlib.nullcontext(), tracker, autocast:
-        network = build(architecture)
-        step = make(network)
+    return _Bench(architecture, make, device_kind=device_kind, fake=fake, blocked=blocked).measure(shape)
+
+
+class _Bench:
+    """A network and its step, to be measured at one shape after the other.
+
+    Attributes:
+        clean: Whether the last measurement left nothing behind, so that another one may follow.
+    """
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        make: Callable[[nn.Module], Step],
+        *,
+        device_kind: str,
+        fake: bool = True,
+        blocked: bool = False,
+    ) -> None:
+        self._mode = FakeTensorMode() if fake else None
+        self._tracker = StorageTracker(fake=fake, blocked=blocked)
+        self._on_a_card = device_kind == "cuda"
+        self._channels = architecture.input_channels
+        with self._watched():
+            self._network = build(architecture)
+            self._step = make(self._network)
+        self._held_bytes = self._tracker.live_bytes
+        self.clean = True
+
+    def measure(self, shape: tuple[int, int, int, int]) -> StepCost:
+        """Return the cost of a step at (z, y, x, batch)."""
         *patch, batch = shape
-        image = torch.zeros(batch, architecture.input_channels, *patch)
-        tracker.restart()
-        step(image)
-    trainable = sum(item.numel() for item in network.parameters() if item.requires_grad)
-    return StepCost(peak_bytes=tracker.peak_bytes, parameters=trainable, flops=tracker.flops)
+        self.clean = False
+        with self._watched():
+            image = torch.zeros(batch, self._channels, *patch)
+            self._tracker.restart()
+            self._step(image)
+            del image
+            for item in self._network.parameters():
+                item.grad = None
+        self.clean = self._tracker.live_bytes == self._held_bytes
+        trainable = sum(item.numel() for item in self._network.parameters() if item.requires_grad)
+        return StepCost(peak_bytes=self._tracker.peak_bytes, parameters=trainable, flops=self._tracker.flops)
+
+    @contextlib.contextmanager
+    def _watched(self) -> Iterator[None]:
+        autocast = CardAutocast() if self._on_a_card else contextlib.nullcontext()
+        with self._mode or contextlib.nullcontext(), self._tracker, autocast:
+            yield
 
 
 # Planning asks for the same point many times; the key is the records' whole content.
@@ -208,15 +247,27 @@ def _measured(
     device_kind: str,
     headless: bool = False,
 ) -> StepCost:
+    bench = _bench(architecture_json, recipe_json, precision=precision, device_kind=device_kind, headless=headless)
+    try:
+        return bench.measure(shape)
+    finally:
+        if not bench.clean:
+            _bench.cache_clear()
+
+
+# A topology is measured at several shapes in a row.
+@lru_cache(maxsize=2)
+def _bench(
+    architecture_json: str, recipe_json: str | None, *, precision: str, device_kind: str, headless: bool
+) -> _Bench:
     architecture = Architecture.model_validate_json(architecture_json)
     if recipe_json is None:
         make = partial(_window, precision=precision, dimensions=architecture.dimensions, headless=headless)
     else:
         recipe = Recipe.model_validate_json(recipe_json)
         make = partial(training_step, architecture=architecture, recipe=recipe, precision=precision)
-    return count(
-        architecture, shape, make, device_kind=device_kind, blocked=recipe_json is None and device_kind == "cpu"
-    )
+    blocked = recipe_json is None and device_kind == "cpu"
+    return _Bench(architecture, make, device_kind=device_kind, blocked=blocked)
 
 
 def training_step(

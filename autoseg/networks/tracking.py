@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor, in_kernel_invocation_manager
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
@@ -40,7 +41,7 @@ class StorageTracker(TorchDispatchMode):
         """
         super().__init__()
         self._blocked = blocked
-        self._known = _KNOWN_RESULTS if fake else {}
+        self._fake = fake
         self.live_bytes = 0
         self.peak_bytes = 0
         self.flops = 0.0
@@ -56,9 +57,9 @@ class StorageTracker(TorchDispatchMode):
     ) -> Any:
         """Run one operator and note what it made."""
         if func is torch.ops.prim.device.default:  # by far the most frequent, and makes nothing
-            return func(*args)
+            return _device(args[0]) if self._fake else func(*args)
         kwargs = dict(kwargs or {})
-        result = self._known.get(func, func)(*args, **kwargs)
+        result = (_without_content if self._fake else _run)(func, args, kwargs)
         self.flops += operations(func, args, kwargs, result=result)
         for leaf in (result,) if isinstance(result, Tensor) else tree_leaves(result):
             if isinstance(leaf, Tensor):
@@ -124,6 +125,50 @@ _KNOWN_RESULTS: Mapping[Any, Callable[..., Any]] = {
     torch.ops.aten._fused_adam_.default: _in_place,
     torch.ops.aten._fused_adamw_.default: _in_place,
 }
+
+
+_ATEN = torch.ops.aten
+# Operators of one tensor that torch's shape functions answer at once. What fake tensors do around them (looking whether
+# they saw the like before, by everything that is known of every argument) takes several times as long.
+_PLAIN = frozenset(
+    (
+        _ATEN.detach.default,
+        _ATEN.view.default,
+        _ATEN._unsafe_view.default,
+        _ATEN.t.default,
+        _ATEN.transpose.int,
+        _ATEN.permute.default,
+        _ATEN.slice.Tensor,
+        _ATEN.select.int,
+        _ATEN.unsqueeze.default,
+        _ATEN.expand.default,
+        _ATEN._to_copy.default,
+    )
+)
+
+
+def _run(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    return func(*args, **kwargs)
+
+
+def _without_content(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    if func in _PLAIN and isinstance(args[0], FakeTensor) and "device" not in kwargs:
+        return _plain(func, args, kwargs)
+    return _KNOWN_RESULTS.get(func, func)(*args, **kwargs)
+
+
+def _plain(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor:
+    image = args[0]
+    with in_kernel_invocation_manager(image.fake_mode):
+        result = func(*args, **kwargs)
+    return FakeTensor(image.fake_mode, result, image.fake_device)
+
+
+def _device(tensor: Tensor) -> Any:
+    if not isinstance(tensor, FakeTensor):
+        return torch.ops.prim.device.default(tensor)
+    # Inside of a shape function a fake tensor passes for one without a device.
+    return torch.device("meta") if tensor.fake_mode.in_kernel_invocation else tensor.fake_device
 
 
 def operations(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], *, result: Any) -> float:

@@ -91,7 +91,7 @@ def test_progress_says_what_is_left(watch):
 
 def test_slow_first_steps_and_a_disturbance_do_not_spoil_the_pace(watch):
     now = course.begin(Position())
-    steps(now, watch, [20.0, 4.0, *[1.0] * 9, 7.0, *[1.0] * 8])
+    steps(now, watch, [20.0, 4.0, *[1.0] * 16, 7.0, 1.0])
     told = course.progress(now, MODEL, 120)
     assert (told.step_seconds, told.seconds_left) == (1.0, 100.0)
 

@@ -28,7 +28,7 @@ def cut(configuration: Configuration) -> tuple[Configuration, Shape]:
     """The same network on the smallest patch that has two of its coarsest voxels along each axis."""
     architecture = configuration.architecture
     divisor = catalog.divisor(architecture)
-    z, y, x = (max(2 * unit, 32) // unit * unit for unit in divisor)
+    z, y, x = (max(2 * unit, 16) // unit * unit for unit in divisor)
     arguments = dict(architecture.arguments)
     if "grid" in arguments:
         arguments["grid"] = [size // unit for size, unit in zip((z, y, x), divisor, strict=True)]
@@ -64,6 +64,7 @@ def test_the_planned_transformer_fits_its_card(preset, memory_gb):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # up to four minutes on one quiet core
 @pytest.mark.parametrize("preset", PRESETS)
 def test_the_planned_transformer_learns(preset):
     # Cut to what a CPU can do, the plans of two cards may be of one network: then it is trained once.
