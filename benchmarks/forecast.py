@@ -1,13 +1,15 @@
 """Predicted seconds of a training step beside real ones, for several networks and sizes on this device.
 
-    python benchmarks/forecast.py --calibration calibration.json unet:3d:40x56x40:2 demo:2d:1x56x48:8
+    python benchmarks/forecast.py --calibration /tmp/calibration.json
+    python benchmarks/forecast.py --calibration /tmp/calibration.json unet:3d:40x56x40:2 demo:2d:1x56x48:8
 
-Each word is preset, configuration, patch and batch. The calibration is measured first where there is none yet.
-`before` is the forecast over the mean of what training took in its first 120 steps (or `--seconds`), batches made
-beside it, in the precision and memory format that were fastest; `after` is the mean of the first 20 steps over the
-steps behind them; `rough` is what is said without a calibration. 1 is a perfect forecast. Images are noise: how fast a
-step is does not depend on what they show. Nothing else may compute meanwhile, unless `--cpu-time` counts the seconds of
-the processor, of one thread, instead of the clock's.
+Each word is preset, configuration, patch and batch; without words three networks, in about five minutes with the
+calibration, which is measured first where there is none yet. Of each network training takes up to 120 steps within
+`--seconds`, batches made beside them, in the precision and memory format that were fastest:
+`before` is the forecast over the mean of them; `after` is what a run says after 20 steps (its pace) over the mean of
+the steps behind these; `rough` is what is said without a calibration. 1 is a perfect forecast. Images are noise: how
+fast a step is does not depend on what they show. Nothing else may compute meanwhile, unless `--cpu-time` counts the
+seconds of the processor, of one thread, instead of the clock's.
 """
 
 from __future__ import annotations
@@ -38,19 +40,22 @@ from autoseg.stages import planning
 from autoseg.stages.planning.forecasting import rough
 from autoseg.stages.planning.timing import step_seconds
 from autoseg.stages.training import feeding, learner, resolve, sampling
+from autoseg.stages.training.pace import pace
 from autoseg.stages.training.request import Request
 from autoseg.workspace import plans_folder, read_record
 
-STEPS_BEFORE, STEPS_AT_MOST = 20, 120
+STEPS_BEFORE, STEPS_AT_MOST, FEWEST_STEPS = 20, 120, 7
+# A narrow and a wide convolutional network and a residual one, each step well below a second on two cores.
+CASES = ("demo:2d:1x56x48:8", "unet:3d:28x40x24:2", "segresnet:3d:28x40x24:2")
 
 
 def main() -> None:
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("cases", nargs="+", help="preset:configuration:ZxYxX:batch")
+    words.add_argument("cases", nargs="*", default=CASES, help="preset:configuration:ZxYxX:batch")
     words.add_argument("--calibration", type=Path, required=True)
     words.add_argument("--dataset", default="hippocampus", help="A fingerprint of plans/reference.")
     words.add_argument("--device")
-    words.add_argument("--seconds", type=float, default=10.0)
+    words.add_argument("--seconds", type=float, default=45.0, help="Of training, a network.")
     words.add_argument("--cpu-time", action="store_true")
     given = words.parse_args()
     if given.cpu_time:
@@ -62,6 +67,7 @@ def main() -> None:
     device = calibration.device.model_copy(update={"memory_gb": 8.0})
     devices.set_threads(device.threads)
     speed = devices.find(device.kind, calibrate=True).flops_per_second
+    rows: list[dict[str, object]] = []
     for case in given.cases:
         plan, configuration = made(case, given.dataset, device)
         works = [
@@ -77,7 +83,15 @@ def main() -> None:
         ]
         row = {"case": case, "patch": configuration.patch_shape, "batch": configuration.batch_size}
         predicted = step_seconds(configuration, works, calibration), rough(configuration, speed, device.kind)
-        print(json.dumps(row | compared(plan, configuration, predicted, given.seconds)), flush=True)
+        rows.append(row | compared(plan, configuration, predicted, given.seconds))
+        print(json.dumps(rows[-1]), flush=True)
+    clock = "processor" if given.cpu_time else "wall"
+    print(f"forecast over what a step took, {clock} clock, {device.name}, {device.threads} threads:")
+    for row in rows:
+        after = "too few steps" if row["after"] is None else row["after"]
+        print(
+            f"{row['case']:30} before {row['before']}, after {STEPS_BEFORE} steps {after}, uncalibrated {row['rough']}"
+        )
 
 
 def made(case: str, dataset: str, device: DeviceProfile) -> tuple[Plan, Configuration]:
@@ -116,10 +130,10 @@ def compared(
     for number, (batch, _) in enumerate(feeding.batches(rules, request.cases, count(), device=request.device)):
         learner.advance(pupil, batch, number=number, rate=1e-4).item()
         times.append(stopwatch.clock())
-        if len(times) > STEPS_AT_MOST or (time.perf_counter() - begun > limit and len(times) > 6):
+        if len(times) > STEPS_AT_MOST or (time.perf_counter() - begun > limit and len(times) > FEWEST_STEPS):
             break
-    steps = np.diff(times)[1:]
-    real, first, rest = steps.mean(), steps[:STEPS_BEFORE].mean(), steps[STEPS_BEFORE:]
+    steps = np.diff(times)
+    real, first, rest = steps[1:].mean(), pace(steps[:STEPS_BEFORE].tolist()), steps[STEPS_BEFORE:]
     return {
         "precision": precision,
         "memory_format": layout,

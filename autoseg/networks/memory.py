@@ -185,10 +185,10 @@ def count(
         fake: Whether tensors are without content; False runs the same step on real ones.
         blocked: Whether to count the copies in which a CPU computes convolutions.
     """
-    return _Bench(architecture, make, device_kind=device_kind, fake=fake, blocked=blocked).measure(shape)
+    return Bench(architecture, make, device_kind=device_kind, fake=fake, blocked=blocked).measure(shape)
 
 
-class _Bench:
+class Bench:
     """A network and its step, to be measured at one shape after the other.
 
     Attributes:
@@ -259,7 +259,7 @@ def _measured(
 @lru_cache(maxsize=2)
 def _bench(
     architecture_json: str, recipe_json: str | None, *, precision: str, device_kind: str, headless: bool
-) -> _Bench:
+) -> Bench:
     architecture = Architecture.model_validate_json(architecture_json)
     if recipe_json is None:
         make = partial(_window, precision=precision, dimensions=architecture.dimensions, headless=headless)
@@ -267,7 +267,7 @@ def _bench(
         recipe = Recipe.model_validate_json(recipe_json)
         make = partial(training_step, architecture=architecture, recipe=recipe, precision=precision)
     blocked = recipe_json is None and device_kind == "cpu"
-    return _Bench(architecture, make, device_kind=device_kind, blocked=blocked)
+    return Bench(architecture, make, device_kind=device_kind, blocked=blocked)
 
 
 def training_step(

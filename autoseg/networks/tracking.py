@@ -130,7 +130,7 @@ _KNOWN_RESULTS: Mapping[Any, Callable[..., Any]] = {
 _ATEN = torch.ops.aten
 # Operators of one tensor that torch's shape functions answer at once. What fake tensors do around them (looking whether
 # they saw the like before, by everything that is known of every argument) takes several times as long.
-_PLAIN = frozenset(
+PLAIN = frozenset(
     (
         _ATEN.detach.default,
         _ATEN.view.default,
@@ -152,7 +152,7 @@ def _run(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
 
 def _without_content(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    if func in _PLAIN and isinstance(args[0], FakeTensor) and "device" not in kwargs:
+    if func in PLAIN and isinstance(args[0], FakeTensor) and "device" not in kwargs:
         return _plain(func, args, kwargs)
     return _KNOWN_RESULTS.get(func, func)(*args, **kwargs)
 

@@ -5,9 +5,10 @@ from functools import partial
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
-from autoseg.networks import memory
+from autoseg.networks import memory, tracking
 from autoseg.records.plan import Recipe
 from tests.networks.architectures import anisotropic, small
 
@@ -41,6 +42,66 @@ def test_fake_tensors_count_what_real_ones_hold(kind: str, checkpointing: bool) 
     )
     assert fake.peak_bytes == pytest.approx(real.peak_bytes, rel=0.01)
     assert (fake.flops, fake.parameters) == (real.flops, real.parameters)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_network_that_was_measured_before_costs_what_a_new_one_does(kind: str) -> None:
+    architecture, recipe, batches = anisotropic(kind), Recipe(), (2, 5, 1)
+    memory.forget()
+    in_a_row = [memory.measure_step(architecture, recipe, PATCH, batch) for batch in batches]
+    alone = []
+    for batch in batches:
+        memory.forget()
+        alone.append(memory.measure_step(architecture, recipe, PATCH, batch))
+    assert in_a_row == alone
+    assert len({cost.peak_bytes for cost in alone}) == 3
+
+
+def test_a_step_that_leaves_tensors_behind_is_not_followed_by_another_on_its_network() -> None:
+    kept: list[torch.Tensor] = []
+    bench = memory.Bench(small(), lambda network: lambda image: kept.append(network(image)), device_kind="cpu")
+    assert bench.clean
+    bench.measure((*PATCH, 1))
+    assert not bench.clean
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_plain_operators_answered_at_once_change_no_number(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cost() -> memory.StepCost:
+        memory.forget()
+        return memory.measure_step(anisotropic(kind, checkpointing=True), Recipe(), PATCH, 2)
+
+    quick = cost()
+    monkeypatch.setattr(tracking, "PLAIN", frozenset())
+    assert cost() == quick
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x: x.view(6, -1),
+        lambda x: x.detach(),
+        lambda x: x[:, 1:, ::2],
+        lambda x: x.transpose(0, 2).unsqueeze(1),
+        lambda x: x.to(torch.bfloat16),
+        lambda x: x.to(torch.float32, memory_format=torch.contiguous_format),
+        lambda x: x[:, :1].expand(2, 3, 8),
+        lambda x: x.t() if x.dim() == 2 else x.permute(2, 0, 1),
+    ],
+)
+def test_an_operator_answered_at_once_gives_what_torch_gives(call) -> None:
+    real = call(torch.zeros(2, 3, 8))
+    with FakeTensorMode(), tracking.StorageTracker(fake=True):
+        image = torch.zeros(2, 3, 8)
+        fake = call(image)
+        assert (fake.shape, fake.stride(), fake.dtype, fake.device) == (
+            real.shape,
+            real.stride(),
+            real.dtype,
+            real.device,
+        )
+        shares = fake.untyped_storage()._cdata == image.untyped_storage()._cdata
+    assert shares == (real.dtype == torch.float32)
 
 
 def test_the_gradient_of_a_norm_is_counted_in_its_real_type() -> None:

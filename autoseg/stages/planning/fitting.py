@@ -75,11 +75,12 @@ def _search(wanted: Wanted, machine: Machine, candidates: Iterable[Topology]) ->
 
 def _rooms(wanted: Wanted, machine: Machine, candidates: Iterable[Topology], tried: list[Topology]) -> Iterator[_Room]:
     """Yield the patches that fit memory and time, largest first, noting in `tried` all that were looked at."""
+    lines: Lines = {}
     for topology in candidates:
         tried.append(topology)
         if _hopeless(wanted, machine, topology):
             continue
-        room = _room(wanted, machine, topology)
+        room = _room(wanted, machine, topology, lines)
         if room.batch >= wanted.least_batch and room.quick_enough:
             yield room
 
@@ -144,12 +145,26 @@ class _Room:
     quick_enough: bool
 
 
-def _room(wanted: Wanted, machine: Machine, topology: Topology) -> _Room:
-    architecture = wanted.architecture(topology)
+Lines = dict[object, StepLine]
+"""What was measured of a network already, for one `Wanted`: many patches are of one network."""
+
+
+def _line(wanted: Wanted, machine: Machine, topology: Topology, lines: Lines) -> StepLine:
     if wanted.kind.attention:
-        line = measure_curve(machine.measure, wanted.architecture, wanted.recipe, topology)
-    else:
-        line = measure_line(machine.measure, architecture, wanted.recipe, topology)
+        found: object = (topology.strides, topology.kernels)
+        if found not in lines:
+            lines[found] = measure_curve(machine.measure, wanted.architecture, wanted.recipe, topology)
+        return lines[found]
+    architecture = wanted.architecture(topology)
+    found = architecture.digest()
+    if found not in lines:
+        lines[found] = measure_line(machine.measure, architecture, wanted.recipe, topology)
+    return lines[found]
+
+
+def _room(wanted: Wanted, machine: Machine, topology: Topology, lines: Lines) -> _Room:
+    architecture = wanted.architecture(topology)
+    line = _line(wanted, machine, topology, lines)
     limits = wanted.planning.conformance
     if limits is not None:
         batch: float = elements.capacity(architecture, topology, limits=limits, memory_gb=machine.device.memory_gb)
@@ -234,7 +249,7 @@ def _fit_by_hand(wanted: Wanted, machine: Machine) -> Fit:
 
 
 def _measured_by_hand(wanted: Wanted, machine: Machine, topology: Topology) -> Fit:
-    room = _room(wanted, machine, topology)
+    room = _room(wanted, machine, topology, {})
     batch, because = _batch(wanted, machine, room)
     shape = as_shape(topology.patch)
     step = machine.measure(room.architecture, wanted.recipe, shape, batch)

@@ -64,7 +64,7 @@ def test_the_planned_transformer_fits_its_card(preset, memory_gb):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)  # up to four minutes on one quiet core
+@pytest.mark.timeout(1800)  # minutes of one core, more where it does other work
 @pytest.mark.parametrize("preset", PRESETS)
 def test_the_planned_transformer_learns(preset):
     # Cut to what a CPU can do, the plans of two cards may be of one network: then it is trained once.
