@@ -1,4 +1,4 @@
-"""What a training step costs: dry runs, remembered, and the closed form through two or three of them."""
+"""What a training step costs: dry runs, remembered, and the closed form through two or four of them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from autoseg.stages.planning.topology import Topology
 DRY_RUN_EDGE = 4  # voxels at the bottleneck
 DRY_RUN_BATCHES = (2, 8)
 # Tokens along each axis, by dimensions, of the dry runs of networks with attention: so many that activations, and not
-# the many parameters with their optimiser, are what the peak holds.
-ATTENTION_EDGES = {2: (16, 24), 3: (6, 9)}
+# the many parameters with their optimiser, are what the peak holds. From 6 and 9 tokens a UNETR at 112x320x320 was
+# taken to need 2.3 times what it does; dry runs of many tokens take no longer.
+ATTENTION_EDGES = {2: (16, 24), 3: (16, 24)}
 
 
 class StepCost(Protocol):
@@ -81,15 +82,17 @@ def precision_of(recipe: Recipe, device: DeviceProfile) -> str:
 
 @dataclass(frozen=True)
 class StepLine:
-    """Peak and operations of a step: a + batch x (b x n + c x n^2) for patches of n voxels.
+    """Peak and operations of a step: a + d x n + batch x (b x n + c x n^2) for patches of n voxels.
 
-    c is 0 for convolutional networks; attention compares every token of a patch with every other.
+    c and d are 0 for convolutional networks; attention compares every token of a patch with every other, and what is
+    done sample by sample needs its room once.
 
     Attributes:
         fixed_bytes, voxel_bytes: a and b of the peak.
         fixed_flops, voxel_flops: The same of its operations.
         points: The dry runs: (z, y, x, batch, bytes).
         square_bytes, square_flops: c of the peak and of the operations.
+        once_bytes: d of the peak.
     """
 
     fixed_bytes: float
@@ -99,11 +102,16 @@ class StepLine:
     points: tuple[tuple[int, int, int, int, int], ...]
     square_bytes: float = 0.0
     square_flops: float = 0.0
+    once_bytes: float = 0.0
+
+    def shared_bytes(self, voxels: int) -> float:
+        """Return what a step holds whatever its batch."""
+        return self.fixed_bytes + self.once_bytes * voxels
 
     def largest_batch(self, voxels: int, budget_bytes: float) -> int:
         """Return how many patches of `voxels` fit into `budget_bytes`."""
         sample = self.voxel_bytes * voxels + self.square_bytes * voxels**2
-        return int(max(0.0, budget_bytes - self.fixed_bytes) // sample)
+        return int(max(0.0, budget_bytes - self.shared_bytes(voxels)) // sample)
 
     def flops(self, voxels: int, batch: int = 1) -> float:
         """Return the operations of a step over `batch` patches of `voxels` each."""
@@ -135,7 +143,7 @@ def _measure_at(measure: StepMeter, architecture: Architecture, recipe: Recipe, 
 def measure_curve(
     measure: StepMeter, network: Callable[[Topology], Architecture], recipe: Recipe, topology: Topology
 ) -> StepLine:
-    """Return the cost of a topology with attention from three dry runs, the third on a larger patch.
+    """Return the cost of a topology with attention from four dry runs: two batches of two patches.
 
     Args:
         measure: One step.
@@ -145,19 +153,20 @@ def measure_curve(
     """
     edges = ATTENTION_EDGES[len(topology.patch)]
     near, far = (replace(topology, patch=dry_run_patch(topology, edge)) for edge in edges)
-    line = _measure_at(measure, network(near), recipe, near.patch)
-    shape, batch = as_shape(far.patch), DRY_RUN_BATCHES[0]
-    step = measure(network(far), recipe, shape, batch)
+    small, large = (_measure_at(measure, network(at), recipe, at.patch) for at in (near, far))
     sizes = (near.voxels, far.voxels)
-    linear, square = _through(sizes, (line.voxel_bytes, (step.peak_bytes - line.fixed_bytes) / batch / far.voxels))
-    slope, curve = _through(sizes, (line.voxel_flops, (step.flops - line.fixed_flops) / batch / far.voxels))
+    linear, square = _through(sizes, (small.voxel_bytes, large.voxel_bytes))
+    slope, curve = _through(sizes, (small.voxel_flops, large.voxel_flops))
+    once = max(0.0, (large.fixed_bytes - small.fixed_bytes) / (far.voxels - near.voxels))
     return replace(
-        line,
+        small,
+        fixed_bytes=max(0.0, small.fixed_bytes - once * near.voxels),
+        once_bytes=once,
         voxel_bytes=max(1e-6, linear),
         square_bytes=square,
         voxel_flops=max(0.0, slope),
         square_flops=curve,
-        points=(*line.points, (*shape, batch, step.peak_bytes)),
+        points=(*small.points, *large.points),
     )
 
 

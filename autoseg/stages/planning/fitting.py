@@ -21,7 +21,7 @@ LEAST_ELEMENT_BYTES = 2
 def fit(wanted: Wanted, machine: Machine) -> Fit:
     """Return the largest patch, and for it the largest batch, whose measured step fits memory and time.
 
-    Two or three dry runs a topology give memory and operations in closed form; one more verifies what was chosen, and
+    Two or four dry runs a topology give memory and operations in closed form; one more verifies what was chosen, and
     where it does not hold, batch and then patch shrink on. Where the patch would see less than a quarter of the median
     image, or nothing fits, activations are recomputed rather than kept, as far as the quarter asks.
 
@@ -187,8 +187,9 @@ def _verified(wanted: Wanted, machine: Machine, room: _Room, tried: list[Topolog
         if size <= wanted.least_batch:
             return None
         # As many as fit if each takes what each took here.
-        each = max(1.0, (step.peak_bytes - room.line.fixed_bytes) / size)
-        fitting = int((machine.budget_bytes - room.line.fixed_bytes) / each)
+        shared = room.line.shared_bytes(room.topology.voxels)
+        each = max(1.0, (step.peak_bytes - shared) / size)
+        fitting = int((machine.budget_bytes - shared) / each)
         size = max(wanted.least_batch, min(size - 1, fitting))
     if size < batch:
         because += f"; the dry run asked for fewer than {batch}"

@@ -1,3 +1,4 @@
+import math
 import subprocess
 import sys
 
@@ -6,14 +7,34 @@ import pytest
 from autoseg.records.plan import NetworkPreset, Recipe
 from autoseg.stages.planning import make_plan
 from autoseg.stages.planning.clock import Clock, run_clock
-from autoseg.stages.planning.costs import measure_line, meter, precision_of
+from autoseg.stages.planning.costs import measure_curve, measure_line, meter, precision_of
 from autoseg.stages.planning.networks import architecture
-from autoseg.stages.planning.topology import design
-from tests.stages.planning.examples import device, fingerprint, labels, linear_cost, preset
+from autoseg.stages.planning.topology import design, pyramid
+from tests.stages.planning.examples import Step, device, fingerprint, labels, linear_cost, preset
 
 
 def network(topology):
     return architecture(NetworkPreset(kind="unet"), Recipe(), topology, labels=labels(), channels=1)
+
+
+def test_four_dry_runs_tell_apart_what_grows_with_batch_patch_and_tokens():
+    """Scores of tokens, activations of samples, what is done sample by sample, and the parameters."""
+    topology = pyramid((1, 1, 1), (96, 96, 96), halvings=4, least=2)
+
+    def cost(architecture, recipe, patch_shape, batch_size):
+        voxels = math.prod(patch_shape)
+        peak = 10**9 + 300 * voxels + batch_size * (1000 * voxels + 2e-5 * voxels**2)
+        return Step(round(peak), 10**8, batch_size * (1e4 * voxels + 1e-2 * voxels**2))
+
+    line = measure_curve(cost, network, Recipe(), topology)
+    assert (line.fixed_bytes, line.once_bytes) == pytest.approx((1e9, 300), rel=1e-6)
+    assert (line.voxel_bytes, line.square_bytes) == pytest.approx((1000, 2e-5), rel=1e-6)
+    voxels = 192**3
+    truth = cost(None, None, (192, 192, 192), 5)
+    assert line.flops(voxels, 5) == pytest.approx(truth.flops)
+    assert line.largest_batch(voxels, truth.peak_bytes + 1) == 5
+    assert line.largest_batch(voxels, truth.peak_bytes - 1e6) == 4
+    assert len(line.points) == 4
 
 
 def test_two_dry_runs_give_the_line():
