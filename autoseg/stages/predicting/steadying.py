@@ -61,11 +61,18 @@ def steadiness(
         array = network_input(prepared[key], member, previous or {})
         own = [_of_network(array, member, place, case, output, options) for place in range(len(member.networks))]
         found.append(np.stack([own[place % len(own)] for place in range(count)]))
-        weights.append(member.weight)
+        weights.append(_weight(member, output))
     if not found:
         classes = members[0].configuration.architecture.output_channels - (output == "softmax")
         return np.zeros((count, classes, 2 * len(STEADINESS)))
     return np.asarray(np.average(found, axis=0, weights=weights))
+
+
+def _weight(member: Member, output: Output) -> float:
+    """Return what a member counts, over the structures where each has weights of its own."""
+    if isinstance(member.weight, float):
+        return member.weight
+    return float(np.mean(member.weight[1 if output == "softmax" else 0 :]))
 
 
 def _of_network(
