@@ -15,7 +15,7 @@ from autoseg.records.dataset import Channel, FileSource, Source, check_name
 from autoseg.records.errors import DataError, UsageError, UserError
 from autoseg.records.quality import PredictedQuality
 from autoseg.records.volumes import Image, Prediction
-from autoseg.stages.predicting import Predictor, outputs, written_values
+from autoseg.stages.predicting import Predictor, describe, outputs, written_values
 
 ANSWERS = (*files.NIFTI_SUFFIXES, ".nrrd", ".mha")
 YES, NO = ("1", "true", "yes"), ("0", "false", "no", "")
@@ -114,7 +114,7 @@ def answer(predictor: Predictor, upload: Path, folder: Path, wish: Wish, *, max_
     headers = {"X-Autoseg-Seconds": f"{prediction.seconds:.2f}", **doubt_headers(prediction, wish)}
     if not wish.maps:
         return Answer(target.read_bytes(), target.name, "application/octet-stream", headers)
-    written = outputs.write_doubt(folder, prediction, description=predictor.description)
+    written = outputs.write_doubt(folder, prediction, description=describe(predictor.plan))
     packed = folder / f"{wish.case}.zip"
     archives.pack(packed, {path.name: path for path in (target, *written)})
     return Answer(packed.read_bytes(), packed.name, "application/zip", headers)

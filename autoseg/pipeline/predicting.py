@@ -125,7 +125,7 @@ def _write(job: _Job, scan: Case, prediction: Prediction) -> Path | UserError:
     predictor, output = job.predictor, job.output
     try:
         # The label map comes last: where it lies, `--resume` takes the case for done.
-        outputs.write_doubt(output / "uncertainty", prediction, description=predictor.description)
+        outputs.write_doubt(output / "uncertainty", prediction, description=origin(predictor.plan))
         outputs.write_probabilities(
             output / "probabilities", prediction, predictor.labels, description=predictor.description
         )

@@ -109,9 +109,10 @@ class Reliability(Record):
     voices: tuple[Voice, ...] = ()
     likeness: Likeness | None = None
 
-    def knows(self, sign: str) -> bool:
-        """Return whether the Dice is predicted from a sign, so that it has to be read."""
-        return any(sign in model.features for model in self.quality)
+    @property
+    def signs(self) -> int:
+        """How many signs of a prediction it looks at; older files know fewer, or 0."""
+        return len(self.voices[0].centre[0]) if self.voices else 0
 
     @property
     def temperature(self) -> float:

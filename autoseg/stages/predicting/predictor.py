@@ -259,7 +259,7 @@ class Predictor:
                 probabilities=probabilities,
                 scratch=scratch,
                 temperature=self.reliability.temperature if uncertainty else None,
-                steady=self.reliability.knows(ALL_SIGNS[-1]),
+                steady=self.reliability.signs == len(ALL_SIGNS),
             )
         return replace(
             prediction,
