@@ -63,9 +63,15 @@ def main(folder, configuration):
             for item in network.parameters():
                 # Norms stay near their start, so that the classes compete everywhere.
                 item.copy_(0.15 * torch.randn_like(item) if item.dim() > 1 else item + 0.05 * torch.randn_like(item))
+        network.eval()
+        network.decoder.deep_supervision = False
+        with torch.no_grad():
+            # Every class is the largest somewhere, whatever was drawn.
+            head = network.decoder.seg_layers[-1]
+            head.bias -= network(x).transpose(0, 1).flatten(1).mean(1)
+        network.decoder.deep_supervision = True
         (folder / f"fold_{fold}").mkdir()
         torch.save(checkpoint(network, configuration), folder / f"fold_{fold}" / "checkpoint_final.pth")
-        network.eval()
         network.decoder.deep_supervision = False
         with torch.no_grad():
             np.save(folder / f"logits_{fold}.npy", network(x).numpy())
