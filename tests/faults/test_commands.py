@@ -424,6 +424,7 @@ class TestChangedData:
         done("run", "-d", "Knot", "--root", tmp_path / "own", "--preset", "smoke", "--workers", 1)
         return tmp_path / "own" / "Knot"
 
+    @pytest.mark.slow
     def test_f55_an_image_that_changed(self, folder: Path) -> None:
         path = builders.image_file(folder.parents[1] / "raw", "MR_2")
         builders.save(path, builders.load(path) + np.int16(7))

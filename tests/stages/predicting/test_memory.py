@@ -49,12 +49,13 @@ print(json.dumps([before + cost.memory_bytes, peak, cost.tiles]))
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not say what a process holds")
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("what", "features", "classes", "patch", "memory_gb"),
     [
         ("features are added up", 8, 60, 64, 4.0),
-        pytest.param("logits are", 16, 8, 64, 4.0, marks=pytest.mark.slow),
-        pytest.param("in tiles", 16, 8, 64, 0.08, marks=pytest.mark.slow),
+        ("logits are", 16, 8, 64, 4.0),
+        ("in tiles", 16, 8, 64, 0.08),
     ],
 )
 def test_the_estimate_is_what_a_process_holds(

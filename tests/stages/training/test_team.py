@@ -71,6 +71,7 @@ def test_also_where_dice_is_of_the_batch_and_structures_are_not_annotated_everyw
     same_course(together, alone)
 
 
+@pytest.mark.slow
 def test_also_where_windows_lie_on_the_regions_that_a_first_stage_proposes(tmp_path):
     lesion, vessel = [[2, 4, 4], [5, 9, 9]], [[6, 2, 12], [8, 5, 15]]
     boxes = (np.array(box, np.int32) for box in ([lesion], [lesion, vessel], [vessel]))
