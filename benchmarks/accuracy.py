@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 from against_nnunet import write_nnunet_raw
 
-from autoseg.pipeline.predicting import evaluate
+from autoseg.pipeline.scoring import evaluate
 from autoseg.records.dataset import Dataset
 from autoseg.records.requests import EvaluateRequest
 from autoseg.records.results import Evaluation, ModelId
