@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import multiprocessing
 import os
 import sys
 import time
@@ -47,7 +48,9 @@ def main() -> None:
         ended = train(trainer, given, deadline) and predict(trainer, given, deadline)
     print("done" if ended else "to be continued")
     sys.stdout.flush()
-    os._exit(0)  # its loaders are daemons that wait for ever otherwise
+    for loader in multiprocessing.active_children():
+        loader.kill()  # they would outlive this process and hold the pipe that its words go through
+    os._exit(0)  # its loaders' threads are waited for otherwise
 
 
 def train(trainer: Any, given: argparse.Namespace, deadline: float) -> bool:

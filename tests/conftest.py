@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
+import json
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,12 +55,29 @@ def measure_little(patch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def whole_way(tmp_path_factory: pytest.TempPathFactory) -> WholeWay:
-    """Type every command from import to ensemble once, with the preset `smoke`; some ten seconds."""
+    """Type every command from import to ensemble once, with the preset `smoke`; some ten seconds.
+
+    Where pytest runs in several processes, the first that asks makes it, the others wait, and each works on a copy.
+    """
+    base = tmp_path_factory.getbasetemp()
+    place = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "made_once"
+    place.mkdir(exist_ok=True)
+    raw, said = place / "raw", place / "said.json"
+    with (place / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not said.exists():
+            said.write_text(json.dumps(go_the_whole_way(place / "workspace", raw)))
+    root = tmp_path_factory.mktemp("whole_way") / "workspace"
+    shutil.copytree(place / "workspace", root)
+    return WholeWay(root, raw, json.loads(said.read_text()))
+
+
+def go_the_whole_way(root: Path, raw: Path) -> dict[str, str]:
+    """Make the data set, type the commands and return what each printed."""
     from tests.command_line import done
     from tests.faults import builders
 
-    folder = tmp_path_factory.mktemp("whole_way")
-    root, raw = folder / "workspace", builders.healthy(folder / "raw", cases=4)
+    builders.healthy(raw, cases=4)
     for case in builders.CASES[:4]:
         path = builders.label_file(raw, case)
         builders.save(path, builders.np.array([0, 1, 5], "uint8")[builders.load(path)])
@@ -73,4 +93,4 @@ def whole_way(tmp_path_factory: pytest.TempPathFactory) -> WholeWay:
             ("ensemble", "-d", "Knot"),
         ):
             said[str(words[0])] = done(*words, "--root", root).said
-    return WholeWay(root, raw, said)
+    return said

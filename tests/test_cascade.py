@@ -31,18 +31,26 @@ def cascade(plan: Plan) -> Plan:
     return plan.model_copy(update={"name": "steps", "configurations": (coarse, second), "lineup": lineup})
 
 
-@pytest.fixture
-def work(whole_way: WholeWay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
-    measure_little(monkeypatch)
-    shutil.copytree(whole_way.root, tmp_path / "workspace")
-    work = Workspace.locate("Knot", tmp_path / "workspace")
+def planned(whole_way: WholeWay, folder: Path) -> Workspace:
+    """Copy the workspace and plan a cascade in it."""
+    shutil.copytree(whole_way.root, folder / "workspace")
+    work = Workspace.locate("Knot", folder / "workspace")
     write_record(work.plan_file("steps"), cascade(work.plan()))
+    return work
+
+
+@pytest.fixture(scope="module")
+def work(whole_way: WholeWay, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """Both stages trained in both folds."""
+    work = planned(whole_way, tmp_path_factory.mktemp("cascade"))
+    with pytest.MonkeyPatch.context() as patch:
+        measure_little(patch)
+        done("train", "-d", "Knot", "--plan", "steps", "--root", work.folder.parent)
     return work
 
 
 def test_both_stages_train_select_and_predict(work: Workspace, whole_way: WholeWay, tmp_path: Path) -> None:
     root = work.folder.parent
-    done("train", "-d", "Knot", "--plan", "steps", "--root", root)
     trained = [model.key() for model in work.trained("steps")]
     assert trained == [f"steps/{stage}/base_s0/fold_{fold}" for stage in ("coarse", "fine") for fold in (0, 1)]
     choice = done("ensemble", "-d", "Knot", "--plan", "steps", "--json", "--root", root).json()
@@ -64,9 +72,6 @@ def test_both_stages_train_select_and_predict(work: Workspace, whole_way: WholeW
 
 
 def test_the_second_stage_sees_the_first_out_of_fold(work: Workspace) -> None:
-    root = work.folder.parent
-    done("train", "-d", "Knot", "--plan", "steps", "-c", "coarse", "--root", root)
-    done("train", "-d", "Knot", "--plan", "steps", "-c", "fine", "-f", "0", "--root", root)
     fine = work.plan("steps").configuration("fine")
     folder = work.preprocessed(fine.data_key)
     for case in work.dataset().fold("0").training:
@@ -76,7 +81,8 @@ def test_the_second_stage_sees_the_first_out_of_fold(work: Workspace) -> None:
     assert set(work.dataset().fold("0").training) == set(held_out_by_1)
 
 
-def test_the_first_stage_comes_first(work: Workspace) -> None:
+def test_the_first_stage_comes_first(whole_way: WholeWay, tmp_path: Path) -> None:
+    work = planned(whole_way, tmp_path)
     words = ("train", "-d", "Knot", "--plan", "steps", "-c", "fine", "-f", "0", "--root", work.folder.parent)
     said = refused(*words, code=2)
     assert "fine trains on what coarse predicts out of fold" in said
