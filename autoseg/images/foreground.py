@@ -7,6 +7,7 @@ import math
 import numpy as np
 from scipy import ndimage
 
+from autoseg.images.boxes import box_of
 from autoseg.records.geometry import Box, Grid, Shape
 
 MARGIN_MM = 10.0
@@ -43,13 +44,11 @@ def body_mask(array: np.ndarray, grid: Grid, *, kind: str, dilate_mm: float = 0.
 
 def body_box(array: np.ndarray, grid: Grid, *, kind: str, margin_mm: float = MARGIN_MM) -> Box:
     """Return the box around the body with a margin; see `body_mask` for the arguments."""
-    mask = body_mask(array, grid, kind=kind)
-    start, stop = [], []
-    for axis in range(3):
-        places = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
-        margin = math.ceil(margin_mm / grid.spacing_mm[axis])
-        start.append(max(0, int(places[0]) - margin))
-        stop.append(min(grid.shape[axis], int(places[-1]) + 1 + margin))
+    found = box_of(body_mask(array, grid, kind=kind))
+    assert found is not None  # a body has voxels
+    margins = [math.ceil(margin_mm / mm) for mm in grid.spacing_mm]
+    start = [max(0, part.start - margin) for part, margin in zip(found, margins, strict=True)]
+    stop = [min(size, part.stop + margin) for size, part, margin in zip(grid.shape, found, margins, strict=True)]
     return Box(start=_shape(start), stop=_shape(stop))
 
 

@@ -111,7 +111,7 @@ def paint(result: np.ndarray, grid: Grid, mask: np.ndarray, source: Grid, *, val
         placed = mask[cut]
     else:
         inside = _covering(source, grid)
-        box = Box(start=_triple(part.start for part in inside), stop=_triple(part.stop for part in inside))
+        box = Box.of(inside)
         placed = nearest(mask.astype(np.uint8), source, part_of(grid, box)) > 0 if min(box.shape) > 0 else np.zeros(0)
     if not placed.any():
         raise DataError(

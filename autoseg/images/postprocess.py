@@ -10,6 +10,7 @@ import cc3d
 import numpy as np
 from scipy.ndimage import binary_fill_holes, find_objects
 
+from autoseg.images.boxes import box_around
 from autoseg.records.errors import DataError
 from autoseg.records.geometry import Triple
 from autoseg.records.labels import Labels
@@ -136,19 +137,6 @@ def _values(name: str, labels: Labels) -> tuple[int, ...]:
             code="unknown_structure",
         )
     return named[name]
-
-
-def box_around(boxes: Sequence[tuple[slice, ...] | None], values: Sequence[int]) -> tuple[slice, ...] | None:
-    """Return the smallest box that holds every one of `values`, or None where none of them occurs.
-
-    Args:
-        boxes: The box of value 1, 2, ... or None, as `scipy.ndimage.find_objects` gives them.
-        values: Which values.
-    """
-    found = [box for box in (boxes[value - 1] for value in values) if box is not None]
-    if not found:
-        return None
-    return tuple(slice(min(s.start for s in axis), max(s.stop for s in axis)) for axis in zip(*found, strict=True))
 
 
 def _paint(name: str, values: Sequence[int], labels: Labels) -> int:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from autoseg.images.boxes import box_of
 from autoseg.images.orientation import steps_between
 from autoseg.images.postprocess import connected_pieces
 from autoseg.records.geometry import Box, Shape, Triple
@@ -54,11 +55,11 @@ def pieces_of(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     Voxels that touch at a corner belong together.
     """
-    around = ndimage.find_objects(mask.astype(np.uint8))
-    if not around:
+    around = box_of(mask)
+    if around is None:
         return np.zeros((0, 2, 3), np.int32), np.zeros(0, np.int64)
-    pieces, sizes = connected_pieces(mask[around[0]])
-    corner = np.array([part.start for part in around[0]])
+    pieces, sizes = connected_pieces(mask[around])
+    corner = np.array([part.start for part in around])
     boxes = [[[part.start for part in box], [part.stop for part in box]] for box in ndimage.find_objects(pieces)]
     return (np.array(boxes) + corner).astype(np.int32), sizes
 
@@ -71,11 +72,11 @@ def proposals(levels: np.ndarray, least: int) -> np.ndarray:
         least: 1 to 255.
     """
     mask = levels >= least
-    around = ndimage.find_objects(mask.astype(np.uint8))
-    if not around:
+    around = box_of(mask)
+    if around is None:
         return np.zeros((0, 2, 3), np.int32)
-    inner = levels[around[0]]
-    pieces, sizes = connected_pieces(mask[around[0]])
+    inner = levels[around]
+    pieces, sizes = connected_pieces(mask[around])
     peaks = ndimage.maximum(inner, pieces, np.arange(1, len(sizes) + 1))
     boxes, _ = pieces_of(mask)
     order = np.lexsort((-sizes, -np.asarray(peaks, np.int64)))[:MOST_PROPOSALS]

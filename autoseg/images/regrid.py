@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 from scipy import ndimage
 
+from autoseg.images.boxes import box_of
 from autoseg.images.home import (
     Field,
     bytes_held,
@@ -112,15 +113,11 @@ def nonzero_box(image: np.ndarray) -> Box:
     Args:
         image: (C, Z, Y, X).
     """
-    start, stop = [], []
     seen = image[0] != 0
     for channel in image[1:]:
         seen |= channel != 0
-    for axis in range(3):
-        places = np.flatnonzero(seen.any(axis=tuple(a for a in range(3) if a != axis)))
-        start.append(int(places[0]) if places.size else 0)
-        stop.append(int(places[-1]) + 1 if places.size else seen.shape[axis])
-    return Box(start=tuple(start), stop=tuple(stop))
+    found = box_of(seen)
+    return Box(start=(0, 0, 0), stop=seen.shape) if found is None else Box.of(found)
 
 
 def resample(

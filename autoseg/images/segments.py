@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from autoseg.images.boxes import box_of
 from autoseg.images.colours import Colour
 from autoseg.records.geometry import Grid
 
@@ -107,11 +108,8 @@ def _describe(number: int, segment: Segment, layer: np.ndarray) -> Mapping[str, 
 
 def _extent(mask: np.ndarray) -> str:
     """Return the first and last index along x, y and z; `0 -1 0 -1 0 -1` where the segment is empty."""
-    ends = []
-    for axis in (2, 1, 0):
-        places = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
-        ends += [int(places[0]), int(places[-1])] if places.size else [0, -1]
-    return " ".join(map(str, ends))
+    found = box_of(mask) or (slice(0, 0),) * 3
+    return " ".join(f"{part.start} {part.stop - 1}" for part in reversed(found))
 
 
 def _escape(text: str) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Self
 
 import numpy as np
 
@@ -77,6 +79,12 @@ class Box(Record):
         """Voxels along (z, y, x)."""
         z, y, x = (b - a for a, b in zip(self.start, self.stop, strict=True))
         return (z, y, x)
+
+    @classmethod
+    def of(cls, slices: Sequence[slice]) -> Self:
+        """Return the box that three slices cut out."""
+        z, y, x = slices
+        return cls(start=(z.start, y.start, x.start), stop=(z.stop, y.stop, x.stop))
 
     def slices(self) -> tuple[slice, slice, slice]:
         """Return the slices that cut the box out of a (Z, Y, X) array."""

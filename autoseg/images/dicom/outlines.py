@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from autoseg.images.boxes import box_of
+
 # The line runs between the outermost voxel inside and the first one outside. A hair nearer to the inside, readers that
 # round points to voxels (all that use OpenCV) find the voxels of the mask, and those that do not lose 0.01 pixel.
 LEVEL = 0.51
@@ -17,12 +19,11 @@ def outlines(mask: np.ndarray) -> list[np.ndarray]:
     """
     from skimage.measure import find_contours
 
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not rows.size:
+    box = box_of(mask)
+    if box is None:
         return []
-    corner = np.array([rows[0], columns[0]])
-    cut = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    found = find_contours(np.pad(cut, 1).astype(np.float32), LEVEL, fully_connected="low")
+    corner = np.array([part.start for part in box])
+    found = find_contours(np.pad(mask[box], 1).astype(np.float32), LEVEL, fully_connected="low")
     return [_without_straight_points(line[:-1] + (corner - 1)) for line in found]
 
 

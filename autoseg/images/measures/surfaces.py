@@ -20,6 +20,7 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt, label
 from skimage.measure import marching_cubes
 
+from autoseg.images.boxes import box_of
 from autoseg.images.measures.overlap import check_shapes
 from autoseg.records.geometry import Triple
 
@@ -97,7 +98,8 @@ def surface_distances(truth: np.ndarray, prediction: np.ndarray, spacing_mm: Tri
         Nikolov et al. 2018, arXiv:1809.04430. What touches the edge of the array has a surface there.
     """
     check_shapes(truth, prediction)
-    box, spacing = _common_box(truth, prediction), tuple(spacing_mm)
+    box = box_of(truth | prediction) or (slice(0, 0),) * truth.ndim
+    spacing = tuple(spacing_mm)
     if truth.shape[0] == 1:  # a figure in the plane; one slice of a thicker volume is a thin slab with two faces
         truth, prediction, box, spacing = truth[0], prediction[0], box[1:], spacing[1:]
     codes, at = _surfels(truth[box])
@@ -139,15 +141,6 @@ def surface_dice(truth: np.ndarray, prediction: np.ndarray, *, spacing_mm: Tripl
 def assd_mm(truth: np.ndarray, prediction: np.ndarray, *, spacing_mm: Triple) -> float:
     """Return the mean distance over both surfaces (weighted by area), in mm; infinite or nan as `hd95_mm`."""
     return surface_distances(truth, prediction, spacing_mm).average_mm()
-
-
-def _common_box(truth: np.ndarray, prediction: np.ndarray) -> tuple[slice, ...]:
-    either = truth | prediction
-    slices = []
-    for axis in range(either.ndim):
-        hits = np.flatnonzero(either.any(axis=tuple(i for i in range(either.ndim) if i != axis)))
-        slices.append(slice(int(hits[0]), int(hits[-1]) + 1) if hits.size else slice(0, 0))
-    return tuple(slices)
 
 
 def _surfels(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from scipy.ndimage import find_objects
 
-from autoseg.images.postprocess import apply, box_around, piece_volumes_mm3
+from autoseg.images.boxes import box_around
+from autoseg.images.postprocess import apply, piece_volumes_mm3
 from autoseg.records.labels import Labels
 from autoseg.records.results import EnsembleChoice, Metric, PostprocessingStep
 from autoseg.records.volumes import LabelMap

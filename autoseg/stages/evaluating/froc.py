@@ -13,8 +13,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import find_objects
 
+from autoseg.images.boxes import box_of
 from autoseg.images.measures.lesions import lesions
 from autoseg.images.measures.overlap import check_shapes
 from autoseg.records.errors import UsageError
@@ -166,8 +166,8 @@ def froc(structure: str, cases: Iterable[HeldOutLesions], *, most_false_positive
 
 def _box(mask: np.ndarray) -> tuple[slice, ...]:
     # -> the rows and columns where there is anything; all slices, or one of a volume would pass for a plane
-    found = find_objects(mask.astype(np.uint8))
-    return (slice(None), *found[0][1:]) if found else (slice(None), slice(0, 1), slice(0, 1))
+    found = box_of(mask)
+    return (slice(None), *found[1:]) if found else (slice(None), slice(0, 1), slice(0, 1))
 
 
 def _check(structure: str, cases: Sequence[HeldOutLesions], folds: Sequence[str]) -> None:

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import find_objects
 
+from autoseg.images.boxes import box_around
 from autoseg.images.measures import slicewise
 from autoseg.images.measures.overlap import overlap_of_counts, specificity_of_counts
 from autoseg.images.measures.surfaces import surface_distances
-from autoseg.images.postprocess import box_around
 from autoseg.records.errors import DataError
 from autoseg.records.geometry import Grid
 from autoseg.records.labels import Labels

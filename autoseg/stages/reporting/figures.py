@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from autoseg.images.boxes import box_of
 from autoseg.records.volumes import LabelMap
 
 if TYPE_CHECKING:
@@ -150,11 +151,9 @@ def outlines(
 def _around(mask: np.ndarray, spacing_mm: Sequence[float]) -> tuple[slice, ...]:
     """Return the box around a mask with a margin of its own half size, and of 15 mm at least."""
     box = []
-    for axis, mm in enumerate(spacing_mm):
-        places = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
-        first, last = int(places[0]), int(places[-1]) + 1
-        margin = max((last - first) // 2, round(MARGIN_MM / mm), 1)
-        box.append(slice(max(0, first - margin), last + margin))
+    for part, mm in zip(box_of(mask) or (), spacing_mm, strict=True):
+        margin = max((part.stop - part.start) // 2, round(MARGIN_MM / mm), 1)
+        box.append(slice(max(0, part.start - margin), part.stop + margin))
     return tuple(box)
 
 

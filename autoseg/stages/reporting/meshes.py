@@ -10,6 +10,7 @@ import numpy as np
 from scipy import ndimage
 from skimage.measure import block_reduce, marching_cubes
 
+from autoseg.images.boxes import box_of
 from autoseg.records.labels import Labels
 from autoseg.records.volumes import LabelMap
 
@@ -41,14 +42,14 @@ def surface(mask: np.ndarray, spacing_mm: Sequence[float]) -> tuple[np.ndarray, 
     The mask is averaged over coarser cells until at most `MOST_TRIANGLES` are left: what is thinner than a cell is
     drawn thicker or thinner than it is.
     """
-    found = ndimage.find_objects(mask.astype(np.uint8))
-    if not found:
+    found = box_of(mask)
+    if found is None:
         return None
-    start = np.array([part.start for part in found[0]])
+    start = np.array([part.start for part in found])
     spacing, cell = np.asarray(spacing_mm), float(max(spacing_mm))
     while True:
         factor = np.maximum(1, np.round(cell / spacing)).astype(int)
-        coarse = np.pad(block_reduce(mask[found[0]].astype(np.float32), tuple(factor), np.mean), 2)
+        coarse = np.pad(block_reduce(mask[found].astype(np.float32), tuple(factor), np.mean), 2)
         coarse = ndimage.gaussian_filter(coarse, 0.6)
         points, triangles, _, _ = marching_cubes(coarse, min(0.5, float(coarse.max()) / 2))
         if len(triangles) <= MOST_TRIANGLES:
