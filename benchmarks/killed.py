@@ -39,22 +39,7 @@ from autoseg.stages.training.loop import CHECKPOINT_SECONDS
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 NAME, PLAN = "Heads", "killed"
-PROGRAM = """
-import os, sys, time
-from autoseg import cli
-from autoseg.pipeline import training
-from autoseg.stages.training import loop, resolve
-notes = os.open(sys.argv.pop(1), os.O_APPEND | os.O_CREAT | os.O_WRONLY)
-interval = sys.argv.pop(1)
-loop.CHECKPOINT_SECONDS = float(interval) if interval else loop.CHECKPOINT_SECONDS
-resolve.FORMATS, resolve.PACE_STEPS = ("contiguous",), (1, 1)
-line = training.progress_line
-def noted(now):
-    os.write(notes, f"{time.monotonic()} {now.model.configuration} {now.step}\\n".encode())
-    return line(now)
-training.progress_line = noted
-cli.main()
-"""
+PROGRAM = Path(__file__).with_name("noted_autoseg.py")
 
 
 @dataclass(frozen=True)
@@ -140,7 +125,7 @@ def begin(folder: Path, trial: Trial, *, kill_after: float | None = None) -> End
     notes, began = folder / "notes", time.monotonic()
     notes.unlink(missing_ok=True)
     root = ("--root", str(folder / "workspace"))
-    command = [sys.executable, "-c", PROGRAM, str(notes), trial.interval, *trial.words, *root]
+    command = [sys.executable, str(PROGRAM), str(notes), trial.interval, *trial.words, *root]
     with open(folder / "said", "w") as said:
         process = subprocess.Popen(command, env=environment(), stdout=said, stderr=said)
         try:

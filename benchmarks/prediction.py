@@ -35,54 +35,7 @@ from autoseg.images.files import read_header, read_volume, write_volume
 from autoseg.networks.sweep import window_starts
 from autoseg.records.geometry import Grid
 
-OURS = """
-import json, resource, sys, time
-import numpy as np, torch
-from autoseg.images.home import Field, home
-from autoseg.records.geometry import Box, Grid
-from autoseg.records.volumes import Passage
-logits, spacing = np.load(sys.argv[1]), json.loads(sys.argv[2])
-shape = tuple(2 * size for size in logits.shape[1:])
-fine = Grid(shape=shape, spacing_mm=tuple(spacing))
-coarse = Grid(shape=logits.shape[1:], spacing_mm=tuple(2 * size for size in spacing))
-way = Passage(original=fine, oriented=fine, crop=Box(start=(0, 0, 0), stop=shape), network=coarse)
-started = time.perf_counter()
-labels = home([Field(logits, way)], output="softmax")
-"""
-
-THEIRS = """
-import json, resource, sys, time
-import numpy as np, torch
-from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape as convert
-from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
-logits, spacing = np.load(sys.argv[1]), json.loads(sys.argv[2])
-shape = tuple(2 * size for size in logits.shape[1:])
-configuration = {
-    "spacing": [2 * size for size in spacing],
-    "architecture": {"network_class_name": "any", "arch_kwargs": {}, "_kw_requires_import": []},
-    "resampling_fn_probabilities": "resample_data_or_seg_to_shape",
-    "resampling_fn_probabilities_kwargs": {"is_seg": False, "order": 1, "order_z": 0, "force_separate_z": None},
-}
-plans = PlansManager({
-    "dataset_name": "Dataset001_Any", "plans_name": "any", "transpose_forward": [0, 1, 2],
-    "transpose_backward": [0, 1, 2], "label_manager": "LabelManager", "configurations": {"3d_fullres": configuration},
-})
-names = {"background": 0, **{str(value): value for value in range(1, len(logits))}}
-manager = plans.get_label_manager({"labels": names, "channel_names": {"0": "CT"}, "file_ending": ".nii.gz"})
-properties = {
-    "spacing": spacing, "shape_before_cropping": shape, "shape_after_cropping_and_before_resampling": shape,
-    "bbox_used_for_cropping": [[0, size] for size in shape],
-}
-started = time.perf_counter()
-labels = convert(logits, plans, plans.get_configuration("3d_fullres"), manager, properties)
-"""
-
-TOLD = """
-seconds = time.perf_counter() - started
-np.save(sys.argv[3], np.asarray(labels))
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-print(json.dumps({"seconds": round(seconds, 3), "peak_gb": round(peak, 3)}))
-"""
+WAY_HOME = Path(__file__).with_name("way_home.py")
 
 
 def main() -> None:
@@ -192,8 +145,8 @@ def measure_export(ct: Path, peers: str, classes: int) -> dict[str, object]:
         del drawn
         spacing = json.dumps([size / 2 for size in grid.spacing_mm])
         results = [Path(folder) / f"{name}.npy" for name in ("ours", "theirs")]
-        ours = script(sys.executable, OURS, str(logits), spacing, str(results[0]))
-        theirs = script(peers, THEIRS, str(logits), spacing, str(results[1]))
+        ours = told(run(sys.executable, WAY_HOME, "autoseg", logits, spacing, results[0]))
+        theirs = told(run(peers, WAY_HOME, "nnunet", logits, spacing, results[1]))
         same = float(np.mean(np.load(results[0]) == np.load(results[1])))
     return {
         "autoseg": ours,
@@ -202,11 +155,6 @@ def measure_export(ct: Path, peers: str, classes: int) -> dict[str, object]:
         "share_of_memory": round(ours["peak_gb"] / theirs["peak_gb"], 3),
         "same_voxels": same,
     }
-
-
-def script(python: str, content: str, *words: str) -> dict[str, float]:
-    """Run a script in a process of its own and return what it tells."""
-    return told(run(python, "-c", content + TOLD, *words))
 
 
 def told(done: Run) -> dict[str, float]:
