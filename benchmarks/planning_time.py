@@ -22,7 +22,7 @@ from typing import Any
 from autoseg.networks import memory
 from autoseg.records.fingerprint import Fingerprint
 from autoseg.records.machine import DeviceProfile
-from autoseg.stages.planning import load_preset, make_plan, making, preset_names
+from autoseg.stages.planning import load_preset, make_plan, parts, preset_names
 from autoseg.workspace import plans_folder, read_record
 
 NOT_FOR_USE = ("demo", "smoke")
@@ -77,15 +77,15 @@ def planned(
     """Return what each configuration of a preset took, and processor and wall seconds of the whole plan."""
     memory.forget()
     spent = Spent(tell=tell)
-    before = making.draft, making.low_resolution
+    before = parts.draft, parts.low_resolution
     # Planning itself tells nothing of where it is: its two steps are watched from outside.
-    making.draft = _watched(spent, making.draft, None)
-    making.low_resolution = _watched(spent, making.low_resolution, "spacing")
+    parts.draft = _watched(spent, parts.draft, None)
+    parts.low_resolution = _watched(spent, parts.low_resolution, "spacing")
     begun = time.process_time(), time.perf_counter()
     try:
         make_plan(fingerprint, [load_preset(preset)], device, cost=_watched_cost(spent), version="benchmark")
     finally:
-        making.draft, making.low_resolution = before
+        parts.draft, parts.low_resolution = before
     return spent, (time.process_time() - begun[0], time.perf_counter() - begun[1])
 
 

@@ -12,7 +12,8 @@ from autoseg.records.plan import Configuration, Decision, Plan
 from autoseg.stages.planning.clock import TRAINING_FRACTION
 from autoseg.stages.planning.costs import Cost
 from autoseg.stages.planning.forecasting import uncalibrated
-from autoseg.stages.planning.making import STEPS_OF_A_FULL_RECIPE, Pace, make_plan
+from autoseg.stages.planning.making import make_plan
+from autoseg.stages.planning.parts import STEPS_OF_A_FULL_RECIPE, Pace
 from autoseg.stages.planning.presets import load_preset
 from autoseg.stages.planning.reasons import Reasoned
 

@@ -2,35 +2,22 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import autoseg
 from autoseg.records.dataset import Correction
 from autoseg.records.errors import ResourceError, UsageError
 from autoseg.records.fingerprint import Fingerprint
-from autoseg.records.geometry import Triple
 from autoseg.records.machine import DeviceProfile
-from autoseg.records.plan import Configuration, Decision, Plan, Preparation, Preset, ShortBudget
-from autoseg.stages.planning import lineup, regions
-from autoseg.stages.planning.clock import Clock, run_clock
+from autoseg.records.plan import Decision, Plan, Preparation, Preset
+from autoseg.stages.planning import lineup
 from autoseg.stages.planning.costs import Cost, meter
-from autoseg.stages.planning.drafting import Draft, Subject, draft, low_resolution, preparation, wanted
-from autoseg.stages.planning.fitting import expected
-from autoseg.stages.planning.frame import Frame, survey
-from autoseg.stages.planning.lineup import Situation
+from autoseg.stages.planning.drafting import preparation
+from autoseg.stages.planning.frame import survey
+from autoseg.stages.planning.parts import Budget, Pace, Part, main_kind, part_of
 from autoseg.stages.planning.reasons import Reasoned, listed
 from autoseg.stages.planning.wanted import Machine
-
-Pace = Callable[[Configuration], float]
-"""Seconds of a configuration's training step, from a calibration."""
-
-# A configuration or preset leaves the line-up when its run has fewer steps than this share of what its recipe for a
-# short budget wants, or, where it has no such recipe, than a quarter of what a full one wants.
-LEAST_SHARE = 0.5
-LEAST_SHARE_WITHOUT_SHORT = 4
-STEPS_OF_A_FULL_RECIPE: int = ShortBudget.model_fields["steps_below"].default
 
 
 def make_plan(
@@ -104,7 +91,7 @@ def preparations(fingerprint: Fingerprint, presets: Sequence[Preset]) -> tuple[P
         DataError: The fingerprint holds no case.
     """
     frames = ((survey(fingerprint, preset.planning), preset.network.dimensions) for preset in presets)
-    found = [preparation(frame, _main_kind(frame, dimensions)) for frame, dimensions in frames]
+    found = [preparation(frame, main_kind(frame, dimensions)) for frame, dimensions in frames]
     return tuple({item.data_key: item for item in found}.values())
 
 
@@ -126,7 +113,7 @@ def _within_budget(
         for preset in kept:
             on = replace(machine, device=_device_for(preset, machine.device))
             try:
-                parts.append(_part(fingerprint, preset, on, budget))
+                parts.append(part_of(fingerprint, preset, on, budget))
             except ResourceError as error:
                 if minutes is None or not parts:
                     raise
@@ -149,201 +136,6 @@ def _within_budget(
 def _device_for(preset: Preset, device: DeviceProfile) -> DeviceProfile:
     wanted = preset.planning.memory_gb
     return device if wanted is None else device.model_copy(update={"memory_gb": min(wanted, device.memory_gb)})
-
-
-@dataclass(frozen=True)
-class Budget:
-    """Minutes of the whole training (None: no bound), and among how many runs they are shared."""
-
-    minutes: float | None
-    folds: int
-    presets: int
-    pace: Pace | None = None
-
-    def clock(self, speed: float, device: DeviceProfile, share: float, *, min_steps: int | None = None) -> Clock | None:
-        """Return the clock of one run of a configuration that has this share of its preset's time.
-
-        Args:
-            speed: Operations a second that its network reaches.
-            device: Otherwise.
-            share: Of its preset's time.
-            min_steps: As in `run_clock`.
-        """
-        device = device.model_copy(update={"flops_per_second": speed})
-        return run_clock(self.minutes, device, share=share / self.presets, folds=self.folds, min_steps=min_steps)
-
-
-@dataclass(frozen=True)
-class Part:
-    """What one preset adds to a plan; the weights of a preset's configurations add up to 1.
-
-    Attributes:
-        steps: That a run of its first configuration has time for.
-        least_steps: Fewer are not worth a run.
-    """
-
-    drafts: tuple[Draft, ...]
-    weighted: tuple[tuple[str, float], ...]
-    reasons: dict[str, str]
-    decisions: tuple[Decision, ...]
-    steps: float = math.inf
-    least_steps: int = 0
-
-
-def _part(fingerprint: Fingerprint, preset: Preset, machine: Machine, budget: Budget) -> Part:
-    full = Subject(survey(fingerprint, preset.planning), fingerprint.labels, preset)
-    subject, short, decisions = _for_budget(full, machine, budget)
-    coarse = _coarse(subject, machine)
-    looks_again = _regions(subject, machine)
-    situation = Situation(
-        subject.frame.flat,
-        subject.frame.anisotropy,
-        coarse.value is not None,
-        short,
-        regions=looks_again.value,
-        by_hand=preset.planning.regions is not None,
-    )
-    weights = lineup.weights(situation, preset.network.dimensions)
-    if not weights:
-        raise UsageError(f"preset {preset.name} has no network for 2D data", fix="Choose another with --preset.")
-    if coarse.value is None:
-        decisions.append(coarse.decision(subject.name("3d_lowres"), "not planned"))
-    if looks_again.value or fingerprint.pieces is not None or preset.planning.regions is not None:
-        value = "planned" if looks_again.value else "not planned"
-        decisions.append(looks_again.decision(subject.name("3d_regions"), value))
-    has_low_resolution = coarse.value is not None
-    while True:
-        total = sum(weight.value for weight in weights.values())
-        clocks = {}
-        for kind in _planned(subject, has_low_resolution, looks_again.value):
-            # One outside of the line-up is planned for those who train it by name, as if it had all the time.
-            share = weights[kind].value / total if kind in weights else 1.0
-            speed = _speed(subject, _kind_of_speed(kind), machine, budget)
-            clocks[kind] = budget.clock(speed, machine.device, share, min_steps=_min_steps(preset, short))
-        drafts = {}
-        for kind, clock in clocks.items():
-            spacing = Reasoned(coarse.value, coarse.because) if kind == "3d_lowres" and coarse.value else None
-            timed = replace(machine, clock=clock)
-            drafts[kind] = draft(subject, kind, timed, spacing_mm=spacing, has_low_resolution=has_low_resolution)
-        steps = {kind: _steps(clocks[kind], drafts[kind]) for kind in weights}
-        lacking = _lacking(
-            steps,
-            _main(subject),
-            LEAST_SHARE * (_min_steps(preset, short) or 0),
-        )
-        if lacking is None:
-            break
-        because = (
-            f"its run has time for about {steps[lacking]:.0f} steps, fewer than half of the {_min_steps(preset, short)}"
-            " that a short recipe wants; the time goes to the other configurations"
-        )
-        decisions.append(Reasoned("left out", because).decision(f"{subject.name(lacking)}.share"))
-        weights.pop(lacking)
-    return Part(
-        drafts=tuple(drafts.values()),
-        weighted=tuple((subject.name(kind), weight.value / total) for kind, weight in weights.items()),
-        reasons={subject.name(kind): weight.because for kind, weight in weights.items()},
-        decisions=tuple(decisions),
-        steps=steps[_main(subject)],
-        least_steps=_least_steps(preset),
-    )
-
-
-def _main(subject: Subject) -> str:
-    return _main_kind(subject.frame, subject.preset.network.dimensions)
-
-
-def _main_kind(frame: Frame, dimensions: Sequence[str]) -> str:
-    return "2d" if frame.flat or "3d" not in dimensions else "3d"
-
-
-def _steps(clock: Clock | None, drafted: Draft) -> float:
-    return math.inf if clock is None else clock.steps(drafted.configuration.memory.step_flops)
-
-
-def _lacking(steps: Mapping[str, float], main: str, least: float) -> str | None:
-    """Return the configuration of fewest steps below the least; the main one stays, and a low resolution's cascade."""
-    few = [(count, kind) for kind, count in steps.items() if kind != main and count < least]
-    few = [item for item in few if not (item[1] == "3d_lowres" and "3d_cascade" in steps)]
-    return min(few)[1] if few else None
-
-
-def _least_steps(preset: Preset) -> int:
-    """Return the steps below which a preset's run is worth nothing beside another preset's."""
-    if preset.short is not None:
-        return int(LEAST_SHARE * preset.short.min_steps)
-    return STEPS_OF_A_FULL_RECIPE // LEAST_SHARE_WITHOUT_SHORT
-
-
-def _coarse(subject: Subject, machine: Machine) -> Reasoned[Triple | None]:
-    if _main(subject) == "2d":
-        return Reasoned(None, "only a 3D network sees more of an image at a low resolution")
-    # By memory alone: a budget of minutes shrinks the patch as well, but no second stage makes up for lost time.
-    return low_resolution(subject, machine)
-
-
-def _regions(subject: Subject, machine: Machine) -> Reasoned[bool]:
-    if _main(subject) == "2d":
-        return Reasoned(False, "the first stage is a 3D network")
-
-    def patch_voxels() -> float:
-        return expected(wanted(subject, subject.frame.spacing_mm.value, flat=False), machine).voxels
-
-    return regions.wanted(subject.frame, subject.preset.planning, patch_voxels)
-
-
-def _planned(subject: Subject, has_low_resolution: bool, looks_again: bool) -> tuple[str, ...]:
-    if _main(subject) == "2d":
-        return ("2d",)
-    slices = ("2d",) if "2d" in subject.preset.network.dimensions else ()
-    coarse = ("3d_lowres", "3d_cascade") if has_low_resolution else ()
-    return (*slices, "3d", *coarse, *(("3d_regions",) if looks_again else ()))
-
-
-def _min_steps(preset: Preset, short: bool) -> int | None:
-    return preset.short.min_steps if preset.short is not None and short else None
-
-
-def _kind_of_speed(kind: str) -> str:
-    return "2d" if kind == "2d" else "3d"
-
-
-def _speed(subject: Subject, kind: str, machine: Machine, budget: Budget) -> float:
-    """Return the operations a second that a network reaches: as calibrated, or as dense convolutions do."""
-    if budget.minutes is None or budget.pace is None:
-        return machine.device.flops_per_second
-    trial = draft(subject, kind, machine).configuration
-    return trial.memory.step_flops / max(budget.pace(trial), 1e-9)
-
-
-def _for_budget(subject: Subject, machine: Machine, budget: Budget) -> tuple[Subject, bool, list[Decision]]:
-    """Return the subject with its short-budget network and recipe where a run has too few steps for the full ones."""
-    preset = subject.preset
-    speed = _speed(subject, _main(subject), machine, budget)
-    clock = budget.clock(speed, machine.device, 1.0)
-    if clock is None:
-        return subject, False, []
-    trial = draft(subject, _main(subject), machine).configuration
-    steps = clock.steps(trial.memory.step_flops)
-    needed = STEPS_OF_A_FULL_RECIPE if preset.short is None else preset.short.steps_below
-    if steps >= needed:
-        return subject, False, []
-    if preset.short is None:
-        return subject, True, []
-    network = preset.network.model_copy(update={"features": preset.short.features})
-    changed = preset.model_copy(update={"network": network, "recipe": preset.short.recipe})
-    because = (
-        f"a run of {clock.seconds / 60:.3g} minutes has time for about {steps:.3g} steps of the full network"
-        f" ({trial.memory.step_flops / 1e9:.3g} GFLOP each, the preset's full recipe wants {needed}): a narrow network"
-        " that sees more samples learns more"
-    )
-    recipe = preset.short.recipe
-    told = f"{recipe.optimizer}, learning rate {recipe.learning_rate:g}, {recipe.schedule}"
-    decisions = [
-        Reasoned(preset.short.features, because).decision(f"{preset.name}.features"),
-        Reasoned(told, because).decision(f"{preset.name}.recipe"),
-    ]
-    return replace(subject, preset=changed), True, decisions
 
 
 def _check(presets: Sequence[Preset], minutes: float | None) -> None:
