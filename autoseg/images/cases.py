@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from autoseg.images import colour_labels, files, label_values, placing, slices
+from autoseg.images.channels import read_channel, read_voxels
 from autoseg.images.dicom import rtstruct, seg, series
-from autoseg.images.header import VolumeHeader
 from autoseg.images.motions import Pair
 from autoseg.records.dataset import (
     Channel,
@@ -160,7 +160,7 @@ def _read_image(
             masks.append(None)
             notes.append(f"channel {channel.name} is missing; it is zero everywhere")
             continue
-        array, found, said = _read_channel(images[channel.name], channel, corrections, kept)
+        array, found, said = read_channel(images[channel.name], channel, corrections, kept=kept)
         valid = None
         if grid is None:
             grid, first, kind = found, array, channel.kind
@@ -195,81 +195,6 @@ def _require_channels(images: Mapping[str, Source], channels: Sequence[Channel])
         )
 
 
-def _read_channel(
-    source: Source, channel: Channel, corrections: Sequence[Correction], kept: Path | None
-) -> tuple[np.ndarray, Grid, tuple[str, ...]]:
-    """Return one channel as finite float32 (Z, Y, X), its grid, and what is odd about it."""
-    if not isinstance(source, FileSource | SlicesSource | DicomSource):
-        raise _no_image(channel)
-    stored, header = _read_voxels(source)
-    array, said = finite_voxels(stored, channel, corrections, file=_file(source))
-    array, more = unshaded(array, header.grid, channel, corrections, kept=kept)
-    return array, header.grid, (*header.notes, *said, *more)
-
-
-def finite_voxels(
-    stored: np.ndarray, channel: Channel, corrections: Sequence[Correction], *, file: object
-) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Return one channel as finite float32, and a note where voxels were filled.
-
-    Args:
-        stored: Any shape and type.
-        channel: Which one.
-        corrections: `fill_nan` says what stands for what is not finite.
-        file: Where it comes from, for the message.
-
-    Raises:
-        DataError: Voxels are not finite, and no correction takes care of them.
-    """
-    with np.errstate(over="ignore", invalid="ignore"):
-        array = stored.astype(np.float32, copy=False)  # what float32 cannot hold becomes inf, and is found below
-    finite = np.isfinite(array)
-    if finite.all():
-        return array, ()
-    fill = _correction(corrections, "fill_nan", channel.name)
-    count = int(array.size - finite.sum())
-    if fill is None or (fill.value is None and not finite.any()):
-        place = tuple(int(index) for index in np.unravel_index(int(np.argmin(finite)), array.shape))
-        word = "NaN" if np.isnan(array[place]) else "infinite"
-        raise DataError(
-            f"{count:,} of {array.size:,} voxels are not finite, the first ({word}) at {place} (z, y, x)",
-            file=file,
-            fix="Repair the file, or import with --nan fill=min to set them to the smallest finite value.",
-            code="nan_in_image",
-        )
-    value = array[finite].min() if fill.value is None else np.float32(fill.value)
-    filled = np.where(finite, array, value).astype(np.float32, copy=False)
-    return filled, (f"{count:,} voxels that were not finite were set to {value:g}",)
-
-
-def unshaded(
-    array: np.ndarray,
-    grid: Grid,
-    channel: Channel,
-    corrections: Sequence[Correction],
-    *,
-    kept: Path | None = None,
-) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Return a channel (Z, Y, X) without its bias field where the corrections ask for that, and what was done.
-
-    `kept` is the folder in which fields are kept, or None.
-    """
-    if _correction(corrections, "n4", channel.name) is None:
-        return array, ()
-    from autoseg.images.bias_field import correct_bias
-
-    corrected, said = correct_bias(array, grid, kept=kept)
-    return corrected, (said,)
-
-
-def _read_voxels(source: FileSource | SlicesSource | DicomSource) -> tuple[np.ndarray, VolumeHeader]:
-    if isinstance(source, DicomSource):
-        return series.read(source)
-    if isinstance(source, SlicesSource):
-        return slices.read(source)
-    return files.read_noted(Path(source.path), volume=source.volume)
-
-
 def read_grid(images: Mapping[str, Source], channels: Sequence[Channel]) -> Grid:
     """Return the grid that `read_image` would give a case, from headers alone.
 
@@ -285,20 +210,8 @@ def read_grid(images: Mapping[str, Source], channels: Sequence[Channel]) -> Grid
     return Grid(shape=(len(source.paths), *grid.shape[1:]), spacing_mm=source.spacing_mm)
 
 
-def _no_image(channel: Channel) -> DataError:
-    return DataError(
-        f"channel {channel.name} is given as masks, but an image must be a file",
-        fix="Name one image file for it.",
-        code="masks_as_image",
-    )
-
-
 def _file(source: Source) -> Path:
     return Path(source.files()[0])
-
-
-def _correction(corrections: Sequence[Correction], kind: str, channel: str) -> Correction | None:
-    return next((item for item in corrections if item.kind == kind and item.channel in (None, channel)), None)
 
 
 def _stack(arrays: Sequence[np.ndarray | None], grid: Grid) -> np.ndarray:
@@ -329,7 +242,7 @@ def _read_label_map(
     if labels.painted:
         array, header = colour_labels.read(path, labels)
     else:
-        stored, header = _read_voxels(source)
+        stored, header = read_voxels(source)
         array = label_values.inside(label_values.whole_numbers(stored, file=path), labels, file=path)
     placing.require_same_grid(header.grid, grid, file=path, case=case, corrections=corrections)
     return placing.nearest(array, header.grid, grid) if grid.difference(header.grid) else array

@@ -12,7 +12,8 @@ import numpy as np
 
 from autoseg import __version__
 from autoseg.compute import devices
-from autoseg.images.cases import cropped, finite_voxels, unshaded
+from autoseg.images.cases import cropped
+from autoseg.images.channels import finite_voxels, unshaded
 from autoseg.images.header import as_matrix, check_grid, nearest_rotation
 from autoseg.images.signs import ALL_SIGNS
 from autoseg.images.traits import traits
