@@ -14,6 +14,7 @@ from typing import Any
 from autoseg.records.errors import CasesFailed, UserError
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+MOST_ROWS = 60  # of a table that is not what was asked for first
 
 
 def plain(text: object) -> str:

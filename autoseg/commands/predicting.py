@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from autoseg import console, views
+from autoseg import console, score_views, views
 from autoseg.commands.options import (
     Device,
     DryRun,
@@ -152,4 +152,4 @@ def evaluate(
         content = found.model_dump(mode="json")
         console.as_json(content.pop("evaluation") | content)
         return
-    views.evaluation(found)
+    score_views.evaluation(found)

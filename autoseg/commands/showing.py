@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from autoseg import console, views
+from autoseg import console, score_views
 from autoseg.commands.options import Device, DryRun, Json, Name, PlanName, Root, Workers, workspace
 
 app = typer.Typer()
@@ -135,7 +135,7 @@ def demo(
     if json:
         console.as_json(result.as_json())
         return
-    views.scores(f"unseen cases: mean Dice {result.evaluation.mean_dice():.3f}", result.summaries)
+    score_views.scores(f"unseen cases: mean Dice {result.evaluation.mean_dice():.3f}", result.summaries)
     console.line(f"report: {result.report}")
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from autoseg import console, views, words
+from autoseg import console, score_views, views, words
 from autoseg.commands.options import (
     CalibrationFile,
     Device,
@@ -136,7 +136,7 @@ def compare(
     found = choosing.compare(workspace(dataset, root), plan)
     if csv is not None:
         choosing.write_comparison(csv, found)
-    views.candidates(found, json=json)
+    score_views.candidates(found, json=json)
 
 
 @app.command()
@@ -159,7 +159,7 @@ def froc(
     request = FrocRequest(model, tuple(structure or ()), most)
     with console.progress(silent=json) as tell:
         found = choosing.froc(workspace(dataset, root), plan, request, tell=tell)
-    views.curves(found, json=json)
+    score_views.curves(found, json=json)
 
 
 @app.command()
