@@ -196,7 +196,7 @@ def _structure_loss(
     hit = sum_by_label(torch.exp(-surprise) * counts, truth, classes)
     true = sum_by_label(counts, truth, classes)
     counted = torch.ones_like(true) if annotated is None else annotated.float()
-    return voxels + dice(hit[:, 1:], predicted[:, 1:], true[:, 1:], counted=counted[:, 1:])
+    return voxels + dice(torch.stack((hit[:, 1:], predicted[:, 1:], true[:, 1:])), counted[:, 1:])
 
 
 def _region_loss(
@@ -222,8 +222,8 @@ def _region_loss(
     if kind == "ce":
         return voxels
     probabilities = torch.sigmoid(logits) * counts
-    hit, predicted, true = (probabilities * truth).sum(2), probabilities.sum(2), (truth * counts).sum(2)
-    return voxels + dice(hit, predicted, true, counted=counted)
+    sums = torch.stack(((probabilities * truth).sum(2), probabilities.sum(2), (truth * counts).sum(2)))
+    return voxels + dice(sums, counted)
 
 
 def region_targets(labels: Tensor, record: Labels) -> Tensor:
@@ -276,18 +276,19 @@ def _voxel_loss(kind: str, surprise: Tensor, weights: Tensor, shared: Reduce) ->
 
 
 def _dice_loss(
-    hit: Tensor,
-    predicted: Tensor,
-    true: Tensor,
-    *,
+    sums: Tensor,
     counted: Tensor,
+    *,
     batch: bool,
     reduce: Reduce | None,
     ranks: int,
     costs: tuple[float, float],
 ) -> Tensor:
-    """Return 1 - mean soft Tversky index over what is `counted`; all tensors are sums over voxels, (B, classes)."""
-    sums = torch.stack((hit, predicted, true)) * counted
+    """Return 1 - mean soft Tversky index over what is `counted`, 0 or 1, (B, classes).
+
+    `sums` are hits, predicted and true voxels: (3, B, classes).
+    """
+    sums = sums * counted
     if batch:
         sums, counted = sums.sum(1), counted.amax(0)
         if reduce is not None:
