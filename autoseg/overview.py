@@ -13,7 +13,8 @@ from autoseg import __version__
 from autoseg.records.dataset import Dataset
 from autoseg.records.errors import UserError
 from autoseg.records.results import Evaluation, ModelId
-from autoseg.workspace import Workspace, read_record
+from autoseg.storage import read_record
+from autoseg.workspace import Workspace
 
 PACKAGES = ("torch", "numpy", "scipy", "SimpleITK", "nibabel", "blosc2", "scikit-image", "pandas", "pydantic")
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from autoseg import __version__
+from autoseg.locks import locked
 from autoseg.records.dataset import Dataset
 from autoseg.records.errors import DataError
 from autoseg.records.exploration import Exploration
@@ -16,7 +17,8 @@ from autoseg.records.plan import Plan
 from autoseg.records.requests import PlanRequest
 from autoseg.records.results import ModelId, RunRecord
 from autoseg.stages import exploring, fingerprinting, planning, preprocessing
-from autoseg.workspace import Workspace, locked, read_record, write_record
+from autoseg.storage import read_record, write_record
+from autoseg.workspace import Workspace
 
 log = logging.getLogger("autoseg")
 

@@ -33,7 +33,8 @@ from autoseg.records.dataset import Dataset
 from autoseg.records.requests import EvaluateRequest
 from autoseg.records.results import Evaluation, ModelId
 from autoseg.stages.evaluating.statistics import bootstrap_interval
-from autoseg.workspace import Workspace, read_record, write_record
+from autoseg.storage import read_record, write_record
+from autoseg.workspace import Workspace
 
 NAME, DATASET = "Hippocampus", "Dataset004_Hippocampus"
 PROGRAMS = {"autoseg": "autoseg", "nnunet": "nnU-Net as shipped", "nnunet-bf16": "nnU-Net, bfloat16 given to it"}

@@ -42,7 +42,8 @@ from autoseg.stages.planning.timing import step_seconds
 from autoseg.stages.training import feeding, learner, resolve, sampling
 from autoseg.stages.training.pace import pace
 from autoseg.stages.training.request import Request
-from autoseg.workspace import plans_folder, read_record
+from autoseg.storage import read_record
+from autoseg.workspace import plans_folder
 
 STEPS_BEFORE, STEPS_AT_MOST, FEWEST_STEPS = 20, 120, 7
 # A narrow and a wide convolutional network and a residual one, each step well below a second on two cores.

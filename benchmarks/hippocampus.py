@@ -17,7 +17,8 @@ from pathlib import Path
 from autoseg.overview import doctor
 from autoseg.records.results import Evaluation
 from autoseg.stages.evaluating import summarise
-from autoseg.workspace import Workspace, read_record
+from autoseg.storage import read_record
+from autoseg.workspace import Workspace
 
 
 def main() -> None:

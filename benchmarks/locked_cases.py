@@ -19,7 +19,8 @@ from autoseg.records.volumes import Image, LabelMap
 from autoseg.stages import predicting
 from autoseg.stages.evaluating.truths import score_case
 from autoseg.stages.predicting.held_out import stored_field, to_probabilities
-from autoseg.workspace import Workspace, write_record
+from autoseg.storage import write_record
+from autoseg.workspace import Workspace
 
 MEAN = "mean_of_folds"
 

@@ -23,7 +23,8 @@ from autoseg.networks import memory
 from autoseg.records.fingerprint import Fingerprint
 from autoseg.records.machine import DeviceProfile
 from autoseg.stages.planning import load_preset, make_plan, parts, preset_names
-from autoseg.workspace import plans_folder, read_record
+from autoseg.storage import read_record
+from autoseg.workspace import plans_folder
 
 NOT_FOR_USE = ("demo", "smoke")
 

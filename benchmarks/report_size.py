@@ -34,7 +34,8 @@ from autoseg.records.volumes import LabelMap, Passage
 from autoseg.stages import importing
 from autoseg.stages.evaluating.truths import score_case, truth
 from autoseg.stages.training import history
-from autoseg.workspace import Workspace, write_record
+from autoseg.storage import write_record
+from autoseg.workspace import Workspace
 
 SHAPE, SPACING_MM = (72, 112, 112), (3.0, 2.0, 2.0)
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -33,7 +33,8 @@ from autoseg.compute import devices
 from autoseg.records.results import ModelId, RunRecord
 from autoseg.stages import preprocessing, training
 from autoseg.stages.training import feeding, sampling
-from autoseg.workspace import Workspace, read_record
+from autoseg.storage import read_record
+from autoseg.workspace import Workspace
 
 WARM_UP_STEPS = 3
 NAME, CONFIGURATION = "Hippocampus", "unet_3d"

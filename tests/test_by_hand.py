@@ -11,7 +11,8 @@ from autoseg.images.files import read_volume
 from autoseg.records.calibration import Calibration, Rate
 from autoseg.records.dataset import Dataset
 from autoseg.records.machine import DeviceProfile
-from autoseg.workspace import Workspace, write_record
+from autoseg.storage import write_record
+from autoseg.workspace import Workspace
 from tests.command_line import done, listing, refused
 from tests.conftest import WholeWay, measure_little
 from tests.faults import builders

@@ -11,7 +11,8 @@ import pytest
 from autoseg.images.files import read_volume
 from autoseg.images.store import read_array
 from autoseg.records.plan import LineupEntry, Plan, Previous
-from autoseg.workspace import Workspace, write_record
+from autoseg.storage import write_record
+from autoseg.workspace import Workspace
 from tests.command_line import done, refused
 from tests.conftest import WholeWay, measure_little
 from tests.faults import builders

@@ -23,7 +23,8 @@ from autoseg.records.quality import PredictedQuality, QualityModel
 from autoseg.records.results import EnsembleChoice
 from autoseg.records.temperature import TemperatureFit
 from autoseg.stages.ensembling.likeness import fit_likeness
-from autoseg.workspace import Workspace, write_record
+from autoseg.storage import write_record
+from autoseg.workspace import Workspace
 from tests.command_line import child, done, environment, refused, typed
 from tests.conftest import WholeWay
 from tests.faults import builders

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from autoseg.images.files import read_volume
-from autoseg.workspace import Workspace, write_record
+from autoseg.storage import write_record
+from autoseg.workspace import Workspace
 from tests.command_line import done
 from tests.conftest import WholeWay
 

@@ -9,7 +9,7 @@ from autoseg.records.errors import UserError
 from autoseg.records.likeness import AspectFound, Unlikeness
 from autoseg.records.quality import PredictedQuality, PredictedScore, QualityModel
 from autoseg.stages.predicting.quality import predict_quality
-from autoseg.workspace import write_record
+from autoseg.storage import write_record
 
 
 def keep(folder: Path, case: str, *lows: float, unlikeness: float = 0.0) -> None:

@@ -17,7 +17,8 @@ from autoseg.records.proposals import ProposalChoice
 from autoseg.records.results import ModelId, StoredField, TrainedModel
 from autoseg.stages.evaluating.truths import truth
 from autoseg.stages.predicting.cascade import stored_label_map
-from autoseg.workspace import Workspace, read_record
+from autoseg.storage import read_record
+from autoseg.workspace import Workspace
 from tests import lesions
 from tests.command_line import done, refused
 from tests.conftest import measure_little

@@ -118,7 +118,7 @@ def explain(
 
 def _other_plan(work: Any, name: str) -> Any:
     from autoseg.records.plan import Plan
-    from autoseg.workspace import read_record
+    from autoseg.storage import read_record
 
     if os.sep in name or name.endswith(".json"):
         return read_record(Path(name).expanduser(), Plan, missing="Check the path.")

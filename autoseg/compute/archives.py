@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO, NoReturn
 
 from autoseg.records.errors import DataError, ResourceError
-from autoseg.workspace import writing
+from autoseg.storage import writing
 
 CHUNK = 1 << 20
 DAMAGED = (

@@ -14,7 +14,7 @@ from autoseg.images import itk_files, nifti, pictures
 from autoseg.images.header import VolumeHeader, require_file
 from autoseg.records.errors import DataError, ResourceError
 from autoseg.records.geometry import Grid
-from autoseg.workspace import writing
+from autoseg.storage import writing
 
 __all__ = [
     "SUFFIXES",

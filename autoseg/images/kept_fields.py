@@ -11,7 +11,7 @@ import numpy as np
 
 from autoseg.records.errors import UserError
 from autoseg.records.geometry import Grid
-from autoseg.workspace import writing
+from autoseg.storage import writing
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ import numpy as np
 from autoseg.records.errors import UserError
 from autoseg.records.geometry import Grid
 from autoseg.records.registration import Motion, Row
-from autoseg.workspace import read_record, write_record
+from autoseg.storage import read_record, write_record
 
 log = logging.getLogger(__name__)
 

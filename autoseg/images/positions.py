@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from autoseg.workspace import writing
+from autoseg.storage import writing
 
 PER_VALUE = 10_000
 

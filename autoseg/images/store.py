@@ -11,7 +11,7 @@ import blosc2
 import numpy as np
 
 from autoseg.records.errors import DataError
-from autoseg.workspace import writing
+from autoseg.storage import writing
 
 # Patches are a few times 64 voxels wide: a window then touches few chunks and wastes little of them.
 CHUNK = 64

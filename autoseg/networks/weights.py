@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from autoseg.records.errors import DataError, reason_of
-from autoseg.workspace import writing
+from autoseg.storage import writing
 
 _NAMED_AT_MOST = 3
 

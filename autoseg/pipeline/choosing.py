@@ -21,7 +21,8 @@ from autoseg.stages import ensembling, evaluating, predicting
 from autoseg.stages.ensembling.out_of_fold import OutOfFold
 from autoseg.stages.evaluating.scoring import annotated_targets
 from autoseg.stages.evaluating.truths import score_case, truth
-from autoseg.workspace import Workspace, write_record
+from autoseg.storage import write_record
+from autoseg.workspace import Workspace
 
 NO_ESTIMATE = "There is no honest estimate: all cases are of one patient, and none can be judged without it."
 

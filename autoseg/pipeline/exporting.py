@@ -9,7 +9,8 @@ from autoseg.pipeline import Tell, quiet
 from autoseg.records.package import Package
 from autoseg.records.requests import ExportRequest
 from autoseg.stages import exporting
-from autoseg.workspace import Workspace, check_writable
+from autoseg.storage import check_writable
+from autoseg.workspace import Workspace
 
 
 def export(model: Workspace | Path, request: ExportRequest, *, tell: Tell = quiet) -> Package:

@@ -14,7 +14,8 @@ from autoseg.compute import archives
 from autoseg.pipeline import Tell, quiet
 from autoseg.records.errors import DataError, ResourceError, UsageError, reason_of
 from autoseg.records.record import Record, describe
-from autoseg.workspace import check_writable, plans_folder
+from autoseg.storage import check_writable
+from autoseg.workspace import plans_folder
 
 log = logging.getLogger("autoseg")
 

@@ -9,7 +9,8 @@ from autoseg.records.forecast import Forecast
 from autoseg.stages.planning.clock import TRAINING_FRACTION
 from autoseg.stages.planning.forecasting import corrected, seconds_of_a_step
 from autoseg.stages.training import Progress
-from autoseg.workspace import Workspace, write_record
+from autoseg.storage import write_record
+from autoseg.workspace import Workspace
 
 log = logging.getLogger("autoseg")
 

@@ -25,7 +25,8 @@ from autoseg.records.volumes import Image, LabelMap, Prediction
 from autoseg.stages import predicting
 from autoseg.stages.importing.scans import find_scans
 from autoseg.stages.predicting import outputs, packages
-from autoseg.workspace import Workspace, check_writable, read_record
+from autoseg.storage import check_writable, read_record
+from autoseg.workspace import Workspace
 
 log = logging.getLogger(__name__)
 

@@ -24,7 +24,8 @@ from autoseg.stages import checking, importing, planning, preprocessing
 from autoseg.stages.checking import leaving_out
 from autoseg.stages.planning.remembered import remembering
 from autoseg.stages.planning.stored import StoredCost
-from autoseg.workspace import Workspace, read_record, write_record
+from autoseg.storage import read_record, write_record
+from autoseg.workspace import Workspace
 
 log = logging.getLogger("autoseg")
 

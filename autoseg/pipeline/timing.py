@@ -15,7 +15,8 @@ from autoseg.records.requests import PlanRequest
 from autoseg.stages import planning
 from autoseg.stages.planning.remembered import remembering_work
 from autoseg.stages.planning.timing import step_factors, step_seconds
-from autoseg.workspace import Workspace, read_record, write_record
+from autoseg.storage import read_record, write_record
+from autoseg.workspace import Workspace
 
 log = logging.getLogger("autoseg")
 

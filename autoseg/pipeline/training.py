@@ -9,6 +9,7 @@ from pathlib import Path
 
 from autoseg import upkeep
 from autoseg.compute import devices
+from autoseg.locks import locked, remove_left_overs
 from autoseg.pipeline import Tell, pacing, quiet
 from autoseg.pipeline.predicting import options_for
 from autoseg.pipeline.preparing import preprocess
@@ -20,7 +21,8 @@ from autoseg.stages.evaluating.truths import score_case
 from autoseg.stages.training import runs
 from autoseg.stages.training.facts import fold_facts
 from autoseg.stages.training.pretrained import find
-from autoseg.workspace import Workspace, locked, read_record, remove_left_overs, write_record
+from autoseg.storage import read_record, write_record
+from autoseg.workspace import Workspace
 
 log = logging.getLogger("autoseg")
 

@@ -20,12 +20,13 @@ from autoseg.images.normalize import normalize
 from autoseg.images.positions import draw_positions, read_positions, write_positions
 from autoseg.images.regrid import to_network
 from autoseg.images.store import REDO, check_file, file_digest, open_array, write_array
+from autoseg.locks import locked
 from autoseg.records.dataset import Case, Dataset, Source
 from autoseg.records.errors import DataError, UserError
 from autoseg.records.plan import Configuration, Preparation
 from autoseg.records.results import CaseMarker
 from autoseg.records.volumes import CaseRegions, Image, LabelMap, PreprocessedCase
-from autoseg.workspace import locked, read_record, write_record
+from autoseg.storage import read_record, write_record
 
 log = logging.getLogger(__name__)
 
@@ -130,8 +131,6 @@ def preprocess(
     if not todo:
         return failures
     with locked(folder):
-        for left_over in folder.glob(".tmp-*"):  # of a run that was killed; the lock says that it is gone
-            left_over.unlink(missing_ok=True)
         count = suited(workers, (path for task in todo for path in task.case.files()))
         results = map_cases(_write_case, [(t.case.id, t) for t in todo], workers=count, label="preprocessing")
         for done, (id, result) in enumerate(results, start=1):

@@ -8,7 +8,8 @@ from autoseg.pipeline import pacing
 from autoseg.records.forecast import ConfigurationForecast, Forecast
 from autoseg.records.results import ModelId
 from autoseg.stages.training import Progress
-from autoseg.workspace import Workspace, write_record
+from autoseg.storage import write_record
+from autoseg.workspace import Workspace
 
 EXPECTED = {"unet_2d": 0.1, "unet_3d": 0.4}
 MODEL = ModelId(dataset="toy", plan="default", configuration="unet_2d", fold="0")

@@ -9,6 +9,7 @@ import pytest
 
 from autoseg.images import kept_fields
 from autoseg.images.store import write_array
+from autoseg.locks import locked
 from autoseg.records.dataset import Case, Channel, Correction, Dataset, FileSource
 from autoseg.records.errors import DataError, ResourceError, UsageError
 from autoseg.records.labels import Labels, Structure
@@ -16,7 +17,6 @@ from autoseg.records.plan import Configuration, Normalization
 from autoseg.records.volumes import Image, LabelMap
 from autoseg.stages import preprocessing
 from autoseg.stages.preprocessing import cases_digest, inputs_digest, open_case, prepare, preprocess
-from autoseg.workspace import locked
 from tests.images.by_hand import configuration, grid
 
 LABELS = Labels(

@@ -20,7 +20,7 @@ from autoseg.images.dicom.facts import SliceFacts
 from autoseg.images.dicom.gate import Stack
 from autoseg.images.dicom.outlines import outlines
 from autoseg.images.dicom.uids import make_uid, require_uids
-from autoseg.workspace import writing
+from autoseg.storage import writing
 
 if TYPE_CHECKING:
     from pydicom import Dataset

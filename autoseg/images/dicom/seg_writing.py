@@ -13,7 +13,7 @@ from autoseg.images.dicom.gate import Stack
 from autoseg.images.dicom.names import code_of
 from autoseg.images.dicom.uids import make_uid, require_uids
 from autoseg.records.errors import DataError, ResourceError
-from autoseg.workspace import writing
+from autoseg.storage import writing
 
 if TYPE_CHECKING:
     from pydicom import Dataset

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from autoseg.images.dicom.facts import SliceFacts, pseudonym, read_dataset
 from autoseg.images.dicom.gate import Stack
 from autoseg.records.errors import DataError
-from autoseg.workspace import writing
+from autoseg.storage import writing
 
 if TYPE_CHECKING:
     from pydicom import Dataset

@@ -17,7 +17,8 @@ from autoseg.records.results import EnsembleChoice, ModelId, Share, StoredField
 from autoseg.records.volumes import LabelMap
 from autoseg.stages import predicting
 from autoseg.stages.evaluating.truths import truth
-from autoseg.workspace import Workspace, read_record
+from autoseg.storage import read_record
+from autoseg.workspace import Workspace
 
 
 @dataclass(frozen=True)

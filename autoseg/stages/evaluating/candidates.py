@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from autoseg.records.errors import UsageError
 from autoseg.records.record import Record
 from autoseg.records.results import Evaluation, ModelId, TrainedModel
-from autoseg.workspace import Workspace, read_record
+from autoseg.storage import read_record
+from autoseg.workspace import Workspace
 
 
 class TrainedCandidate(Record):

@@ -11,7 +11,7 @@ from autoseg.records.metrics import NAMES
 from autoseg.records.results import Evaluation
 from autoseg.stages.evaluating.comparing import CandidateRow, CandidateStructure, CandidateTable
 from autoseg.stages.evaluating.ranking import RankedModel, Ranking
-from autoseg.workspace import writing
+from autoseg.storage import writing
 
 COLUMNS = ("case", "missing", "structure", *NAMES)
 LESION_COLUMNS = ("case", "structure", "kind", "place", "x_mm", "y_mm", "z_mm", "volume_ml", "diameter_mm", "dice")

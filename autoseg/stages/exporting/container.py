@@ -8,7 +8,7 @@ from pathlib import Path
 from autoseg import __version__
 from autoseg.records.package import Package
 from autoseg.stages.predicting import packages
-from autoseg.workspace import write_bytes, writing
+from autoseg.storage import write_bytes, writing
 
 MODEL, ENTRY = "model.zip", "predict.sh"
 

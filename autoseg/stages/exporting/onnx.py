@@ -9,7 +9,7 @@ from pathlib import Path
 from autoseg.networks import onnx_file
 from autoseg.records.package import MANIFEST, Package, PackagedMember
 from autoseg.stages.predicting import Member, packages
-from autoseg.workspace import write_bytes, write_record
+from autoseg.storage import write_bytes, write_record
 
 
 def write_onnx(model: Path, folder: Path, *, tell: Callable[[str, float], None] = lambda what, done: None) -> Package:

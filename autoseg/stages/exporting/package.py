@@ -15,7 +15,8 @@ from autoseg.records.package import MANIFEST, Package, PackagedMember, PackagedN
 from autoseg.records.plan import Plan
 from autoseg.records.results import EnsembleChoice, Evaluation, ModelId, RunRecord, Share, TrainedModel
 from autoseg.stages.predicting.loading import checked_weights, of_folds
-from autoseg.workspace import Workspace, read_record
+from autoseg.storage import read_record
+from autoseg.workspace import Workspace
 
 SUFFIX = ".safetensors"
 

@@ -13,7 +13,7 @@ from autoseg.records.dataset import Case, Fold
 from autoseg.records.errors import DataError, UsageError
 from autoseg.stages.importing.descriptions import read_json
 from autoseg.stages.importing.listing import enumerate_cases
-from autoseg.workspace import write_bytes
+from autoseg.storage import write_bytes
 
 MOST_VALUES = 50
 

@@ -16,7 +16,7 @@ from autoseg.records.volumes import Image, LabelMap, Prediction
 from autoseg.stages.predicting.fields import Earlier, Member, Options, predict_fields
 from autoseg.stages.predicting.probabilities import to_probabilities
 from autoseg.stages.predicting.steadying import steadiness
-from autoseg.workspace import read_record, write_record
+from autoseg.storage import read_record, write_record
 
 ROUNDED_TO_NOTHING = 3e-4
 

@@ -13,7 +13,8 @@ from autoseg.records.errors import DataError, UsageError
 from autoseg.records.plan import Configuration, Plan
 from autoseg.records.results import Share, TrainedModel
 from autoseg.stages.predicting.fields import Member
-from autoseg.workspace import Workspace, read_record
+from autoseg.storage import read_record
+from autoseg.workspace import Workspace
 
 
 def load_member(folders: Sequence[Path], *, weight: Share = 1.0, device: str = "cpu") -> Member:

@@ -17,7 +17,7 @@ from autoseg.networks import catalog, onnx_file, weights
 from autoseg.records.errors import DataError, UsageError
 from autoseg.records.package import MANIFEST, Package, PackagedMember, PackagedNetwork
 from autoseg.stages.predicting.fields import Member
-from autoseg.workspace import inside
+from autoseg.storage import inside
 
 LIMITS = archives.Limits(members=1000, unpacked_gb=64.0, ratio=200.0)
 LARGEST_MANIFEST = 256 * 2**20

@@ -25,7 +25,8 @@ from autoseg.records.results import ModelId, StoredField
 from autoseg.records.volumes import CaseRegions
 from autoseg.stages import preprocessing
 from autoseg.stages.predicting.cascade import first_stage, fold_folder
-from autoseg.workspace import Workspace, read_record, write_record, writing
+from autoseg.storage import read_record, write_record, writing
+from autoseg.workspace import Workspace
 
 log = logging.getLogger(__name__)
 

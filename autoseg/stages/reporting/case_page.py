@@ -15,7 +15,8 @@ from autoseg.records.volumes import LabelMap
 from autoseg.stages.ensembling.out_of_fold import OutOfFold
 from autoseg.stages.reporting import failures, figures, gathering, meshes
 from autoseg.stages.reporting.templates import write_page
-from autoseg.workspace import Workspace, read_record
+from autoseg.storage import read_record
+from autoseg.workspace import Workspace
 
 MOST_CLOSE_UPS = 6
 MOST_NAMED = 8

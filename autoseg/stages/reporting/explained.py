@@ -13,7 +13,7 @@ from autoseg.records.volumes import Image, LabelMap
 from autoseg.stages.predicting import Explanation, Method
 from autoseg.stages.reporting import figures
 from autoseg.stages.reporting.templates import write_page
-from autoseg.workspace import write_bytes
+from autoseg.storage import write_bytes
 
 
 @dataclass(frozen=True)

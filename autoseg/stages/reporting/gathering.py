@@ -18,7 +18,8 @@ from autoseg.stages import evaluating
 from autoseg.stages.ensembling.out_of_fold import OutOfFold
 from autoseg.stages.evaluating.truths import truth
 from autoseg.stages.reporting import figures, meshes
-from autoseg.workspace import Workspace, read_record
+from autoseg.storage import read_record
+from autoseg.workspace import Workspace
 
 
 @dataclass(frozen=True)

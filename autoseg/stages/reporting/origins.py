@@ -9,7 +9,8 @@ from autoseg.records.plan import Plan
 from autoseg.records.results import RunRecord, TrainedModel
 from autoseg.stages.training import history
 from autoseg.stages.training.history import Epoch
-from autoseg.workspace import Workspace, read_record
+from autoseg.storage import read_record
+from autoseg.workspace import Workspace
 
 
 @dataclass(frozen=True)

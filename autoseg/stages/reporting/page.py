@@ -18,7 +18,8 @@ from autoseg.stages import evaluating
 from autoseg.stages.evaluating import summaries, tables
 from autoseg.stages.reporting import curves, data_section, failures, figures, gathering, origins, registrations
 from autoseg.stages.reporting.templates import write_page
-from autoseg.workspace import Workspace, read_record
+from autoseg.storage import read_record
+from autoseg.workspace import Workspace
 
 
 def write(work: Workspace, plan: Plan, exploration: Exploration) -> Path:

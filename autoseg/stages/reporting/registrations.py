@@ -12,7 +12,8 @@ from autoseg.records.dataset import Correction, Dataset
 from autoseg.records.errors import UserError
 from autoseg.records.registration import Motion
 from autoseg.stages.reporting import figures
-from autoseg.workspace import Workspace, read_record
+from autoseg.storage import read_record
+from autoseg.workspace import Workspace
 
 MOST_PICTURES = 3
 

@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from autoseg.stages.reporting import registrations
-from autoseg.workspace import write_bytes
+from autoseg.storage import write_bytes
 
 
 def write_page(file: Path, template: str, **content: Any) -> Path:

@@ -16,7 +16,7 @@ from autoseg.records.volumes import PreprocessedCase
 from autoseg.stages.training import apart, extending, pretrained, resolve, sampling
 from autoseg.stages.training import settings as recipe_settings
 from autoseg.stages.training.request import FoldFacts, Request
-from autoseg.workspace import read_record
+from autoseg.storage import read_record
 
 
 @dataclass(frozen=True)

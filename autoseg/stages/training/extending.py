@@ -9,7 +9,7 @@ from pathlib import Path
 from autoseg.records.errors import UsageError
 from autoseg.records.results import Extension, RunRecord, TrainedModel
 from autoseg.stages.training import settings as recipe_settings
-from autoseg.workspace import read_record
+from autoseg.storage import read_record
 
 KEY = "epochs"
 

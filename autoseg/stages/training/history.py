@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from autoseg.records.errors import ResourceError
 from autoseg.records.record import Record
-from autoseg.workspace import write_bytes, writing
+from autoseg.storage import write_bytes, writing
 
 
 class Epoch(Record):

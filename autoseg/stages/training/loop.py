@@ -17,6 +17,7 @@ import torch
 import autoseg
 from autoseg.compute import devices
 from autoseg.compute.allocator import keep_freed_memory
+from autoseg.locks import locked
 from autoseg.networks import weights
 from autoseg.records.errors import DataError, ResourceError
 from autoseg.records.plan import Plan
@@ -44,7 +45,7 @@ from autoseg.stages.training.free_memory import used_memory_gb
 from autoseg.stages.training.learner import Learner
 from autoseg.stages.training.request import Request, check_same
 from autoseg.stages.training.team import Team
-from autoseg.workspace import locked, read_record, write_record
+from autoseg.storage import read_record, write_record
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from autoseg.records.errors import UsageError, UserError
 from autoseg.records.labels import Labels
 from autoseg.records.plan import Configuration
 from autoseg.records.results import ModelId, Pretrained, RunRecord, TrainedModel
-from autoseg.workspace import read_record
+from autoseg.storage import read_record
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from autoseg.stages.training import feeding, learner, sampling
 from autoseg.stages.training.centring import Centres
 from autoseg.stages.training.free_memory import free_memory_bytes
 from autoseg.stages.training.request import Request
-from autoseg.workspace import read_record
+from autoseg.storage import read_record
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from autoseg.records.volumes import Image, LabelMap, Passage
 from autoseg.stages import predicting
 from autoseg.stages.predicting.fields import Member, Options, follow, one_hot, predict_fields
 from autoseg.stages.predicting.held_out import stored_field, to_probabilities
-from autoseg.workspace import read_record, write_record
+from autoseg.storage import read_record, write_record
 from tests.images.by_hand import oblique
 from tests.stages.training.records import LABELS, MODEL, make_configuration
 

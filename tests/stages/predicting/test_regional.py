@@ -104,7 +104,7 @@ def test_new_scans_and_stored_ones_propose_alike(output, image, tmp_path):
     from autoseg.images.store import write_probabilities
     from autoseg.records.results import StoredField
     from autoseg.stages.predicting.proposing import stored_foreground
-    from autoseg.workspace import write_record
+    from autoseg.storage import write_record
 
     logits = np.concatenate([-image.numpy(), image.numpy(), 2 * image.numpy()])
     way = passage(SHAPE)

@@ -12,7 +12,7 @@ from autoseg.records.volumes import LabelMap
 from autoseg.stages import predicting
 from autoseg.stages.predicting.fields import Member, Options
 from autoseg.stages.predicting.steadying import steadiness
-from autoseg.workspace import read_record
+from autoseg.storage import read_record
 from tests.stages.predicting.test_doubting import of_folds
 from tests.stages.predicting.test_fields import GRID, LABELS, Position, Second, Threshold, drawn, image, member
 

@@ -5,7 +5,7 @@ import pytest
 from autoseg.records.errors import UsageError
 from autoseg.records.results import Extension, RunRecord, TrainedModel
 from autoseg.stages.training import history
-from autoseg.workspace import read_record
+from autoseg.storage import read_record
 from tests.stages.training.records import MODEL, fit, make_cases, make_plan
 from tests.stages.training.test_loop import begun_like, sha, stop_after
 

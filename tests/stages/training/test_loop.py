@@ -18,7 +18,7 @@ from autoseg.records.plan import Recipe
 from autoseg.records.results import RunRecord, TrainedModel
 from autoseg.stages.training import history, loop
 from autoseg.stages.training.request import FoldFacts
-from autoseg.workspace import read_record
+from autoseg.storage import read_record
 from tests.stages.training.records import MODEL, RECIPE, fit, make_case, make_cases, make_configuration, make_plan
 
 STEPS = RECIPE.epochs * RECIPE.steps_per_epoch

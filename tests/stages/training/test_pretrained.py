@@ -8,7 +8,7 @@ from autoseg.networks import catalog, nnunet_weights
 from autoseg.records.errors import DataError, UsageError, UserError
 from autoseg.records.results import RunRecord
 from autoseg.stages.training import learner, pretrained
-from autoseg.workspace import read_record
+from autoseg.storage import read_record
 from tests.stages.training.records import MODEL, RECIPE, fit, make_cases, make_configuration, make_plan, make_request
 from tests.stages.training.test_learner import batch_of
 from tests.stages.training.test_loop import begun_like, sha, stop_after

@@ -6,7 +6,8 @@ import torch
 from autoseg.networks import catalog, losses, step
 from autoseg.records.geometry import Shape
 from autoseg.records.plan import Configuration, Plan
-from autoseg.workspace import plans_folder, read_record
+from autoseg.storage import read_record
+from autoseg.workspace import plans_folder
 
 FOLDER = plans_folder() / "reference" / "han_seg"
 STEPS = 50

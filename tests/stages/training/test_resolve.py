@@ -7,7 +7,7 @@ from autoseg.records.errors import ResourceError
 from autoseg.records.plan import Recipe
 from autoseg.records.results import RunRecord
 from autoseg.stages.training import history, resolve
-from autoseg.workspace import read_record
+from autoseg.storage import read_record
 from tests.stages.training.records import MODEL, fit, make_cases, make_configuration, make_plan, make_request
 
 

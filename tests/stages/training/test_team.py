@@ -18,7 +18,7 @@ from autoseg.records.plan import Recipe, Regions
 from autoseg.records.results import RunRecord
 from autoseg.records.volumes import CaseRegions
 from autoseg.stages.training import history, loop, team
-from autoseg.workspace import read_record
+from autoseg.storage import read_record
 from tests.stages.training.records import MODEL, fit, make_case, make_cases, make_configuration, make_plan
 
 EPOCHS, STEPS_PER_EPOCH = 2, 4

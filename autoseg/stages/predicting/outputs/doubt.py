@@ -7,7 +7,7 @@ from pathlib import Path
 from autoseg.images import files
 from autoseg.records.quality import PredictedQuality
 from autoseg.records.volumes import Prediction
-from autoseg.workspace import write_record
+from autoseg.storage import write_record
 
 
 def quality_of(prediction: Prediction) -> PredictedQuality:

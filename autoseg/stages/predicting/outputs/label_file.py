@@ -6,7 +6,7 @@ from pathlib import Path
 
 from autoseg.images.colours import colour
 from autoseg.records.labels import Labels
-from autoseg.workspace import write_bytes
+from autoseg.storage import write_bytes
 
 FILE = "labels.txt"
 HEAD = """\

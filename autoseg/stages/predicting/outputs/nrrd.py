@@ -11,7 +11,7 @@ from autoseg.records.dataset import Case
 from autoseg.records.labels import Labels
 from autoseg.stages.predicting.outputs.segmentation import Segmentation, with_suffix
 from autoseg.stages.predicting.outputs.volumes import whole
-from autoseg.workspace import write_bytes
+from autoseg.storage import write_bytes
 
 SUFFIX = ".seg.nrrd"
 

@@ -9,7 +9,7 @@ from autoseg.records.dataset import Case, Channel, SlicesSource
 from autoseg.records.labels import Labels
 from autoseg.stages.predicting.outputs.segmentation import Format, Segmentation, with_suffix
 from autoseg.stages.predicting.outputs.volumes import volume_format, whole
-from autoseg.workspace import write_bytes
+from autoseg.storage import write_bytes
 
 TIF = volume_format(".tif")
 

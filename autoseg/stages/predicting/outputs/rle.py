@@ -17,7 +17,7 @@ from autoseg.records.errors import UserError
 from autoseg.records.labels import Labels
 from autoseg.stages.predicting.outputs.pictures import slice_count
 from autoseg.stages.predicting.outputs.segmentation import Segmentation
-from autoseg.workspace import write_bytes
+from autoseg.storage import write_bytes
 
 FILE = "submission.csv"
 COLUMNS = ("id", "class", "predicted")
