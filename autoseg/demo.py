@@ -7,8 +7,8 @@ from pathlib import Path
 
 from autoseg.phantom import write_phantom
 from autoseg.pipeline import Tell, predicting, preparing, quiet, running, scoring
+from autoseg.records.evaluation import Evaluation
 from autoseg.records.requests import EvaluateRequest, PlanRequest, PredictRequest
-from autoseg.records.results import Evaluation
 from autoseg.stages import evaluating, importing
 from autoseg.workspace import Workspace
 

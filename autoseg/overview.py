@@ -12,7 +12,8 @@ from pathlib import Path
 from autoseg import __version__
 from autoseg.records.dataset import Dataset
 from autoseg.records.errors import UserError
-from autoseg.records.results import Evaluation, ModelId
+from autoseg.records.evaluation import Evaluation
+from autoseg.records.model import ModelId
 from autoseg.storage import read_record
 from autoseg.workspace import Workspace
 

@@ -13,9 +13,9 @@ from autoseg.records.dataset import Dataset
 from autoseg.records.errors import DataError
 from autoseg.records.exploration import Exploration
 from autoseg.records.fingerprint import Fingerprint
+from autoseg.records.model import ModelId, RunRecord
 from autoseg.records.plan import Plan
 from autoseg.records.requests import PlanRequest
-from autoseg.records.results import ModelId, RunRecord
 from autoseg.stages import exploring, fingerprinting, planning, preprocessing
 from autoseg.storage import read_record, write_record
 from autoseg.workspace import Workspace

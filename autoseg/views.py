@@ -10,11 +10,11 @@ from autoseg.score_views import number
 
 if TYPE_CHECKING:
     from autoseg.records.calibration import Calibration
+    from autoseg.records.choice import EnsembleChoice, Estimate
     from autoseg.records.forecast import Forecast
     from autoseg.records.plan import Plan
     from autoseg.records.quality import PredictedQuality
     from autoseg.records.requests import ExpectedCost
-    from autoseg.records.results import EnsembleChoice, Estimate
 
 
 def expected_costs(cases: Sequence[str], costs: Sequence[ExpectedCost]) -> None:

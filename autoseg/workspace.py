@@ -42,13 +42,15 @@ import os
 from pathlib import Path
 from typing import TypeVar
 
+from autoseg.records.choice import EnsembleChoice
 from autoseg.records.dataset import Dataset, check_name
 from autoseg.records.errors import ResourceError, UsageError
+from autoseg.records.evaluation import Evaluation
 from autoseg.records.fingerprint import Fingerprint
 from autoseg.records.forecast import Forecast
+from autoseg.records.model import ModelId
 from autoseg.records.plan import Plan
 from autoseg.records.record import Record
-from autoseg.records.results import EnsembleChoice, Evaluation, ModelId
 from autoseg.storage import read_record
 
 R = TypeVar("R", bound=Record)

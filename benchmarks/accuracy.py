@@ -30,8 +30,9 @@ from against_nnunet import write_nnunet_raw
 
 from autoseg.pipeline.scoring import evaluate
 from autoseg.records.dataset import Dataset
+from autoseg.records.evaluation import Evaluation
+from autoseg.records.model import ModelId
 from autoseg.records.requests import EvaluateRequest
-from autoseg.records.results import Evaluation, ModelId
 from autoseg.stages.evaluating.statistics import bootstrap_interval
 from autoseg.storage import read_record, write_record
 from autoseg.workspace import Workspace

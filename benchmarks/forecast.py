@@ -29,12 +29,13 @@ from autoseg.networks import calibrating, stopwatch
 from autoseg.networks.work import measure_work
 from autoseg.pipeline import timing
 from autoseg.records.calibration import Calibration, Precision
+from autoseg.records.configuration import Configuration
 from autoseg.records.fingerprint import Fingerprint
 from autoseg.records.geometry import Box, Grid, Shape
 from autoseg.records.labels import Labels
 from autoseg.records.machine import DeviceProfile
-from autoseg.records.plan import Configuration, Plan
-from autoseg.records.results import ModelId
+from autoseg.records.model import ModelId
+from autoseg.records.plan import Plan
 from autoseg.records.volumes import Passage, PreprocessedCase
 from autoseg.stages import planning
 from autoseg.stages.planning.forecasting import rough

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from autoseg.overview import doctor
-from autoseg.records.results import Evaluation
+from autoseg.records.evaluation import Evaluation
 from autoseg.stages.evaluating import summarise
 from autoseg.storage import read_record
 from autoseg.workspace import Workspace

@@ -11,10 +11,13 @@ from autoseg.images import postprocess, regrid, store
 from autoseg.images.cases import read_image
 from autoseg.images.regrid import Field
 from autoseg.pipeline.predicting import options_for
+from autoseg.records.choice import PostprocessingStep
 from autoseg.records.dataset import Case
+from autoseg.records.evaluation import Evaluation
+from autoseg.records.markers import StoredField
+from autoseg.records.model import ModelId
 from autoseg.records.plan import Plan
 from autoseg.records.requests import PredictRequest
-from autoseg.records.results import Evaluation, ModelId, PostprocessingStep, StoredField
 from autoseg.records.volumes import Image, LabelMap
 from autoseg.stages import predicting
 from autoseg.stages.evaluating.truths import score_case

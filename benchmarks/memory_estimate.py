@@ -18,9 +18,10 @@ import torch
 from torch import nn
 
 from autoseg.networks import catalog, losses, memory, step
+from autoseg.records.configuration import Configuration
 from autoseg.records.fingerprint import Fingerprint
 from autoseg.records.machine import DeviceProfile
-from autoseg.records.plan import Configuration, Plan
+from autoseg.records.plan import Plan
 from autoseg.stages import planning
 
 FINGERPRINT = Path(__file__).resolve().parents[1] / "plans" / "reference" / "hippocampus" / "fingerprint.json"

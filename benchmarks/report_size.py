@@ -26,10 +26,14 @@ import numpy as np
 from autoseg import __version__
 from autoseg.images import store
 from autoseg.pipeline import preparing, running
+from autoseg.records.choice import EnsembleChoice
+from autoseg.records.configuration import Configuration
+from autoseg.records.evaluation import CaseScore, Evaluation
 from autoseg.records.labels import Labels
-from autoseg.records.plan import Configuration, Plan
+from autoseg.records.markers import StoredField
+from autoseg.records.model import ModelId, RunRecord, TrainedModel
+from autoseg.records.plan import Plan
 from autoseg.records.requests import PlanRequest
-from autoseg.records.results import CaseScore, EnsembleChoice, Evaluation, ModelId, RunRecord, StoredField, TrainedModel
 from autoseg.records.volumes import LabelMap, Passage
 from autoseg.stages import importing
 from autoseg.stages.evaluating.truths import score_case, truth

@@ -25,10 +25,12 @@ import numpy as np
 from autoseg.console import progress, start_logging
 from autoseg.overview import doctor
 from autoseg.pipeline import choosing, preparing, training
+from autoseg.records.choice import EnsembleChoice
 from autoseg.records.dataset import Dataset
+from autoseg.records.evaluation import Evaluation
+from autoseg.records.model import ModelId
 from autoseg.records.plan import Plan
 from autoseg.records.requests import PlanRequest, TrainRequest
-from autoseg.records.results import EnsembleChoice, Evaluation, ModelId
 from autoseg.stages import importing
 from autoseg.stages.evaluating.statistics import Interval, dice_table, interval, pooled_mean, resample_groups
 from autoseg.workspace import Workspace

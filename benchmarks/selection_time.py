@@ -20,8 +20,8 @@ import numpy as np
 from scipy import ndimage
 
 from autoseg.images.files import read_volume
+from autoseg.records.choice import EnsembleChoice
 from autoseg.records.labels import Labels, Structure
-from autoseg.records.results import EnsembleChoice
 from autoseg.records.volumes import LabelMap
 from autoseg.stages import ensembling
 from autoseg.stages.ensembling import HeldOut, Question

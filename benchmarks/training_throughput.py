@@ -30,7 +30,7 @@ from against_nnunet import write_nnunet_raw
 
 import autoseg
 from autoseg.compute import devices
-from autoseg.records.results import ModelId, RunRecord
+from autoseg.records.model import ModelId, RunRecord
 from autoseg.stages import preprocessing, training
 from autoseg.stages.training import feeding, sampling
 from autoseg.storage import read_record

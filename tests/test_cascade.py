@@ -10,7 +10,8 @@ import pytest
 
 from autoseg.images.files import read_volume
 from autoseg.images.store import read_array
-from autoseg.records.plan import LineupEntry, Plan, Previous
+from autoseg.records.configuration import Previous
+from autoseg.records.plan import LineupEntry, Plan
 from autoseg.storage import write_record
 from autoseg.workspace import Workspace
 from tests.command_line import done, refused

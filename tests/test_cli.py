@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from autoseg.phantom import write_phantom
+from autoseg.records.choice import EnsembleChoice
 from autoseg.records.dataset import Dataset
+from autoseg.records.evaluation import Evaluation
 from autoseg.records.plan import Plan
-from autoseg.records.results import EnsembleChoice, Evaluation
 from tests.command_line import child, done, listing, refused, typed
 from tests.conftest import WholeWay, measure_little
 from tests.faults import builders

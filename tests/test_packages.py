@@ -17,10 +17,10 @@ import pytest
 from autoseg import Predictor
 from autoseg.compute import archives
 from autoseg.images.files import read_volume
+from autoseg.records.choice import EnsembleChoice
 from autoseg.records.errors import DataError, UsageError
 from autoseg.records.package import MANIFEST, Package
 from autoseg.records.quality import PredictedQuality, QualityModel
-from autoseg.records.results import EnsembleChoice
 from autoseg.records.temperature import TemperatureFit
 from autoseg.stages.ensembling.likeness import fit_likeness
 from autoseg.storage import write_record

@@ -13,8 +13,9 @@ from autoseg.images.files import read_volume
 from autoseg.images.measures import lesions as measures
 from autoseg.images.postprocess import connected_pieces
 from autoseg.images.store import read_array
+from autoseg.records.markers import StoredField
+from autoseg.records.model import ModelId, TrainedModel
 from autoseg.records.proposals import ProposalChoice
-from autoseg.records.results import ModelId, StoredField, TrainedModel
 from autoseg.stages.evaluating.truths import truth
 from autoseg.stages.predicting.cascade import stored_label_map
 from autoseg.storage import read_record

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from autoseg.records.errors import DataError, UsageError
-from autoseg.records.results import ModelId
+from autoseg.records.model import ModelId
 from autoseg.storage import write_bytes
 from autoseg.workspace import Workspace, plans_folder, workspace_root
 

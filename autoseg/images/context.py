@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from autoseg.records.plan import Sides
+from autoseg.records.configuration import Sides
 
 NEVER = -1e4  # a logit below every other, in float16 too
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from autoseg.records.configuration import Normalization
 from autoseg.records.errors import DataError
-from autoseg.records.plan import Normalization
 
 # A constant channel becomes zeros instead of a division by zero.
 SMALLEST = 1e-8

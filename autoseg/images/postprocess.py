@@ -11,10 +11,10 @@ import numpy as np
 from scipy.ndimage import binary_fill_holes, find_objects
 
 from autoseg.images.boxes import box_around
+from autoseg.records.choice import PostprocessingStep
 from autoseg.records.errors import DataError
 from autoseg.records.geometry import Triple
 from autoseg.records.labels import Labels
-from autoseg.records.results import PostprocessingStep
 
 CONNECTIVITY: Final = 26  # voxels that touch at a corner belong together
 

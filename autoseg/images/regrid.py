@@ -25,8 +25,8 @@ from autoseg.images.home import (
 )
 from autoseg.images.orientation import orient, orient_grid, permute, permute_grid, reorient
 from autoseg.images.resizing import anisotropic_axis, resize, resize_labels
+from autoseg.records.configuration import Configuration, Preparation
 from autoseg.records.geometry import Box, Grid, Shape, Triple
-from autoseg.records.plan import Configuration, Preparation
 from autoseg.records.volumes import Image, LabelMap, Passage
 
 __all__ = [

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from autoseg.networks.arguments import nearest
 from autoseg.records.errors import UsageError
 from autoseg.records.labels import Labels
-from autoseg.records.plan import Recipe
+from autoseg.records.preset import Recipe
 
 if TYPE_CHECKING:
     import torch

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 
 from pydantic import JsonValue
 
+from autoseg.records.configuration import Architecture
 from autoseg.records.errors import UsageError
 from autoseg.records.geometry import Shape
-from autoseg.records.plan import Architecture
 
 
 def check_keys(architecture: Architecture, keys: Sequence[str], *, optional: Sequence[str] = ()) -> None:

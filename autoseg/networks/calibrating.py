@@ -19,7 +19,7 @@ from autoseg.networks.stopwatch import LONG_SECONDS, rate, shortest, three_digit
 from autoseg.networks.work import WorkCounter
 from autoseg.records.calibration import Calibration, Kind, Precision, Rate
 from autoseg.records.machine import DeviceProfile
-from autoseg.records.plan import Recipe
+from autoseg.records.preset import Recipe
 
 Format = Literal["contiguous", "channels_last"]
 FORMATS: tuple[Format, ...] = ("contiguous", "channels_last")

@@ -12,7 +12,7 @@ import torch
 from autoseg.networks import augmentation
 from autoseg.networks.stopwatch import rate, shortest
 from autoseg.records.calibration import Kind, Rate
-from autoseg.records.plan import Augmentation
+from autoseg.records.preset import Augmentation
 
 # Voxels along an axis of the samples, by dimensions.
 SAMPLE_EDGES = {2: (48, 192), 3: (16, 48)}

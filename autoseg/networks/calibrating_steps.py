@@ -16,8 +16,9 @@ from autoseg.networks.memory import training_step
 from autoseg.networks.stopwatch import timed
 from autoseg.networks.work import measure_work
 from autoseg.records.calibration import Precision, StepWork
+from autoseg.records.configuration import Architecture
 from autoseg.records.machine import DeviceProfile
-from autoseg.records.plan import Architecture, Recipe
+from autoseg.records.preset import Recipe
 
 FORMATS = ("contiguous", "channels_last")
 STEPS_OF_A_WHOLE = 6

@@ -31,9 +31,9 @@ from autoseg.networks import (
 from autoseg.networks.arguments import nearest
 from autoseg.networks.blocks import NothingDrawn
 from autoseg.networks.kinds import Kind
+from autoseg.records.configuration import Architecture
 from autoseg.records.errors import UsageError
 from autoseg.records.geometry import Shape
-from autoseg.records.plan import Architecture
 
 __all__ = ["GROUP", "KINDS", "Kind", "build", "divisor", "min_shape", "outline", "unfilled"]
 

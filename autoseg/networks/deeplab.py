@@ -23,8 +23,8 @@ from torch.nn import functional as F
 from autoseg.networks.arguments import counts, number
 from autoseg.networks.blocks import InstanceNorm, dilated, enlarge, initialise, pointwise
 from autoseg.networks.staged import Arguments, read, run
+from autoseg.records.configuration import Architecture
 from autoseg.records.geometry import Shape
-from autoseg.records.plan import Architecture
 
 OPTIONAL = ("output_stride", "rates", "width", "low_level_width")
 OUTPUT_STRIDE = 16

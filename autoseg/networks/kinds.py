@@ -9,8 +9,8 @@ from typing import TypeVar
 from torch import nn
 
 from autoseg.networks.arguments import shape_of
+from autoseg.records.configuration import Architecture
 from autoseg.records.geometry import Shape
-from autoseg.records.plan import Architecture
 
 Arguments = TypeVar("Arguments")
 

@@ -19,7 +19,7 @@ from autoseg.networks import additions
 from autoseg.networks.blobs import blob_loss
 from autoseg.networks.softmax_sums import softmax_sums, sum_by_label
 from autoseg.records.labels import Labels
-from autoseg.records.plan import Recipe
+from autoseg.records.preset import Recipe
 
 SMOOTH = 1e-5
 FOCAL_EXPONENT = 2

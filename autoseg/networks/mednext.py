@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from autoseg.networks.arguments import counts, number, wrong
 from autoseg.networks.blocks import InstanceNorm, initialise, pointwise
 from autoseg.networks.staged import Arguments, StagedNetwork, choice, headed, read
-from autoseg.records.plan import Architecture
+from autoseg.records.configuration import Architecture
 
 _Layers = Mapping[int, Callable[..., nn.Module]]
 _CONVOLUTIONS: _Layers = MappingProxyType({2: nn.Conv2d, 3: nn.Conv3d})

@@ -22,9 +22,10 @@ from torch.optim import Optimizer
 from autoseg.networks.catalog import build
 from autoseg.networks.heads import without_head
 from autoseg.networks.tracking import CardAutocast, StorageTracker
+from autoseg.records.configuration import Architecture
 from autoseg.records.geometry import Shape
 from autoseg.records.labels import Labels, Region, Structure
-from autoseg.records.plan import Architecture, Recipe
+from autoseg.records.preset import Recipe
 
 Step = Callable[[Tensor], object]
 StepMaker = Callable[[nn.Module, Recipe], Step]

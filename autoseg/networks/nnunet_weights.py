@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from autoseg.networks import catalog, weights
+from autoseg.records.configuration import Architecture
 from autoseg.records.errors import DataError, reason_of
-from autoseg.records.plan import Architecture
 
 # Ours -> theirs; what follows the name of a layer (`.weight`, `.bias`) is the same.
 PLAIN = (

@@ -38,7 +38,7 @@ from autoseg.networks.transformer import (
     to_grid,
     to_sequence,
 )
-from autoseg.records.plan import Architecture
+from autoseg.records.configuration import Architecture
 
 LAYER_SCALE = 0.1
 # A gated layer has three matrices: two thirds of the usual four times the width cost the same.

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from autoseg.networks.arguments import counts, number
 from autoseg.networks.blocks import InstanceNorm, convolution, dilated, enlarge, initialise, pointwise
 from autoseg.networks.staged import Arguments, StagedNetwork, headed, read
-from autoseg.records.plan import Architecture
+from autoseg.records.configuration import Architecture
 
 OPTIONAL = ("rates", "reduction")
 RATES = (6, 12, 18)

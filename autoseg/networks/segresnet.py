@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from autoseg.networks.arguments import number, wrong
 from autoseg.networks.blocks import InstanceNorm, convolution, enlarge, initialise, pointwise, upsampling
 from autoseg.networks.staged import Arguments, StagedNetwork, choice, headed, read
-from autoseg.records.plan import Architecture
+from autoseg.records.configuration import Architecture
 
 OPTIONAL = ("norm", "groups", "upsampling")
 PUBLISHED_GROUPS = 8

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from autoseg.networks.arguments import check_keys, counts, per_axis, wrong
 from autoseg.networks.blocks import checkpointed
+from autoseg.records.configuration import Architecture
 from autoseg.records.geometry import Shape
-from autoseg.records.plan import Architecture
 
 KEYS = ("features", "strides", "kernels", "blocks", "decoder_blocks")
 

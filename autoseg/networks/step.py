@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 
 from autoseg.networks.losses import Target
 from autoseg.records.errors import UsageError
-from autoseg.records.plan import Recipe
+from autoseg.records.preset import Recipe
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 FUSED_DEVICES = ("cuda", "cpu")

@@ -38,7 +38,7 @@ from autoseg.networks.transformer import (
     supervised,
 )
 from autoseg.networks.unetr import UpBlock, residual
-from autoseg.records.plan import Architecture
+from autoseg.records.configuration import Architecture
 
 MLP_RATIO = 4
 

@@ -33,7 +33,7 @@ from autoseg.networks import clip_tower, staged, unet
 from autoseg.networks.arguments import nearest, number, wrong
 from autoseg.networks.blocks import checkpointed
 from autoseg.networks.clip_tower import Fusion
-from autoseg.records.plan import Architecture
+from autoseg.records.configuration import Architecture
 
 EMBEDDINGS: Mapping[str, int] = {"controller": 8, "cosine": 32}
 VECTOR_WIDTH = 64

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from autoseg.networks import catalog
+from autoseg.records.configuration import Architecture
 from autoseg.records.errors import DataError
-from autoseg.records.plan import Architecture
 
 _NAMED_AT_MOST = 4
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from autoseg.networks.arguments import wrong
 from autoseg.networks.blocks import checkpointed
-from autoseg.records.plan import Architecture
+from autoseg.records.configuration import Architecture
 
 WEIGHT_STD = 0.02
 WAVELENGTH = 10_000.0

@@ -27,7 +27,7 @@ from autoseg.networks.blocks import (
     upsampling,
 )
 from autoseg.networks.staged import Arguments, headed, read, run
-from autoseg.records.plan import Architecture
+from autoseg.records.configuration import Architecture
 
 
 class UNet(nn.Module):

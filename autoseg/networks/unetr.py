@@ -38,7 +38,7 @@ from autoseg.networks.transformer import (
     to_grid,
     to_sequence,
 )
-from autoseg.records.plan import Architecture
+from autoseg.records.configuration import Architecture
 
 MLP_RATIO = 4
 

@@ -37,8 +37,8 @@ from autoseg.networks.transformer import (
     to_grid,
     to_sequence,
 )
+from autoseg.records.configuration import Architecture
 from autoseg.records.errors import UsageError
-from autoseg.records.plan import Architecture
 
 MLP_RATIO = 4
 FEWEST_FEATURES = 16

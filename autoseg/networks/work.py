@@ -20,8 +20,9 @@ from autoseg.networks.catalog import build
 from autoseg.networks.memory import training_step
 from autoseg.networks.tracking import CardAutocast, operations
 from autoseg.records.calibration import Amount, Kind, Precision, StepWork
+from autoseg.records.configuration import Architecture
 from autoseg.records.geometry import Shape
-from autoseg.records.plan import Architecture, Recipe
+from autoseg.records.preset import Recipe
 
 THIN_BELOW = 16
 _CONVOLUTIONS = ("convolution", "convolution_backward")

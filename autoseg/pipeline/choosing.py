@@ -11,11 +11,12 @@ import numpy as np
 from autoseg.images import files
 from autoseg.pipeline import Tell, quiet
 from autoseg.pipeline.predicting import origin
+from autoseg.records.choice import EnsembleChoice, Share
 from autoseg.records.dataset import Case
 from autoseg.records.errors import UsageError
+from autoseg.records.evaluation import CaseScore, Evaluation
 from autoseg.records.plan import Plan
 from autoseg.records.requests import FrocRequest, SelectRequest
-from autoseg.records.results import CaseScore, EnsembleChoice, Evaluation, Share
 from autoseg.records.volumes import LabelMap
 from autoseg.stages import ensembling, evaluating, predicting
 from autoseg.stages.ensembling.out_of_fold import OutOfFold

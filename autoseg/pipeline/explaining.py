@@ -10,8 +10,8 @@ from autoseg.images import files
 from autoseg.pipeline import Tell, quiet
 from autoseg.pipeline.predicting import options_for, origin
 from autoseg.records.errors import UsageError
+from autoseg.records.model import ModelId
 from autoseg.records.requests import ExplainRequest, PredictRequest
-from autoseg.records.results import ModelId
 from autoseg.stages import predicting, reporting
 from autoseg.stages.ensembling.out_of_fold import OutOfFold
 from autoseg.stages.predicting.cascade import stored_label_map

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from autoseg.records.calibration import StepWork
+from autoseg.records.configuration import Architecture
 from autoseg.records.geometry import Shape
 from autoseg.records.machine import DeviceProfile
-from autoseg.records.plan import Architecture, Recipe
+from autoseg.records.preset import Recipe
 
 
 def load_networks() -> None:

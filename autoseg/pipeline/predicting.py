@@ -15,12 +15,13 @@ from autoseg.compute.workers import resident_bytes
 from autoseg.images.cases import read_grid, read_image
 from autoseg.pipeline import Tell, quiet
 from autoseg.pipeline.overlapping import overlapped
+from autoseg.records.choice import EnsembleChoice, Share
 from autoseg.records.dataset import Case, Channel
 from autoseg.records.errors import CasesFailed, DataError, UsageError, UserError
+from autoseg.records.model import RunRecord
 from autoseg.records.plan import Plan
 from autoseg.records.quality import PredictedQuality, Reliability
 from autoseg.records.requests import ExpectedCost, PredictRequest
-from autoseg.records.results import EnsembleChoice, RunRecord, Share
 from autoseg.records.volumes import Image, LabelMap, Prediction
 from autoseg.stages import predicting
 from autoseg.stages.importing.scans import find_scans

@@ -13,12 +13,14 @@ from autoseg import __version__, upkeep
 from autoseg.compute.companion import NOBODY, Companion, companion
 from autoseg.pipeline import Tell, measuring, quiet, timing
 from autoseg.records.check import CheckReport
+from autoseg.records.configuration import Configuration, Preparation
 from autoseg.records.dataset import Dataset
 from autoseg.records.errors import CasesFailed, DataError, UserError
 from autoseg.records.fingerprint import Fingerprint
 from autoseg.records.forecast import Forecast
 from autoseg.records.machine import DeviceProfile
-from autoseg.records.plan import Configuration, Plan, Preparation, Preset
+from autoseg.records.plan import Plan
+from autoseg.records.preset import Preset
 from autoseg.records.requests import PlanRequest
 from autoseg.stages import checking, importing, planning, preprocessing
 from autoseg.stages.checking import leaving_out

@@ -9,9 +9,9 @@ from autoseg.pipeline import Tell, quiet
 from autoseg.pipeline.choosing import ensemble
 from autoseg.pipeline.preparing import check, checked, current_plan, lineup, preprocess
 from autoseg.pipeline.training import train_models
+from autoseg.records.choice import EnsembleChoice
 from autoseg.records.exploration import Exploration
 from autoseg.records.requests import PlanRequest, SelectRequest, TrainRequest
-from autoseg.records.results import EnsembleChoice
 from autoseg.stages import reporting
 from autoseg.stages.training import runs
 from autoseg.workspace import Workspace

@@ -9,8 +9,10 @@ from pathlib import Path
 from autoseg.pipeline import Tell, quiet
 from autoseg.pipeline.measuring import measure_work
 from autoseg.records.calibration import Calibration, StepWork
+from autoseg.records.configuration import Configuration
 from autoseg.records.machine import DeviceProfile
-from autoseg.records.plan import Configuration, Decision, Plan, Preset
+from autoseg.records.plan import Decision, Plan
+from autoseg.records.preset import Preset
 from autoseg.records.requests import PlanRequest
 from autoseg.stages import planning
 from autoseg.stages.planning.remembered import remembering_work

@@ -13,9 +13,10 @@ from autoseg.locks import locked, remove_left_overs
 from autoseg.pipeline import Tell, pacing, quiet
 from autoseg.pipeline.predicting import options_for
 from autoseg.pipeline.preparing import preprocess
+from autoseg.records.evaluation import CaseScore, Evaluation
+from autoseg.records.model import ModelId, RunRecord, TrainedModel
 from autoseg.records.plan import Plan
 from autoseg.records.requests import PredictRequest, TrainRequest
-from autoseg.records.results import CaseScore, Evaluation, ModelId, RunRecord, TrainedModel
 from autoseg.stages import evaluating, predicting, preprocessing, training
 from autoseg.stages.evaluating.truths import score_case
 from autoseg.stages.training import runs

@@ -6,11 +6,13 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import model_validator
 
+from autoseg.records.choice import PostprocessingStep, Share
+from autoseg.records.configuration import Configuration
+from autoseg.records.evaluation import Evaluation
 from autoseg.records.fingerprint import Fingerprint
-from autoseg.records.plan import Configuration, Plan
+from autoseg.records.plan import Plan
 from autoseg.records.quality import Reliability
 from autoseg.records.record import GrowingRecord, Record
-from autoseg.records.results import Evaluation, PostprocessingStep, Share
 
 MANIFEST = "manifest.json"
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from autoseg.records.choice import Metric
 from autoseg.records.metrics import DEFAULT_FAMILIES, Family
-from autoseg.records.results import Metric
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,10 @@ from autoseg.images.positions import draw_positions, read_positions, write_posit
 from autoseg.images.regrid import to_network
 from autoseg.images.store import REDO, check_file, file_digest, open_array, write_array
 from autoseg.locks import locked
+from autoseg.records.configuration import Configuration, Preparation
 from autoseg.records.dataset import Case, Dataset, Source
 from autoseg.records.errors import DataError, UserError
-from autoseg.records.plan import Configuration, Preparation
-from autoseg.records.results import CaseMarker
+from autoseg.records.markers import CaseMarker
 from autoseg.records.volumes import CaseRegions, Image, LabelMap, PreprocessedCase
 from autoseg.storage import read_record, write_record
 

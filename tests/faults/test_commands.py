@@ -20,9 +20,10 @@ import pytest
 import torch
 
 from autoseg.networks import weights
+from autoseg.records.choice import EnsembleChoice
 from autoseg.records.dataset import Channel
+from autoseg.records.model import TrainedModel
 from autoseg.records.plan import Plan
-from autoseg.records.results import EnsembleChoice, TrainedModel
 from tests.command_line import done, listing, refused, typed
 from tests.conftest import WholeWay, measure_little
 from tests.faults import builders

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from autoseg.records.configuration import Architecture, Configuration, MemoryEstimate, Normalization
 from autoseg.records.geometry import Grid, Matrix
-from autoseg.records.plan import Architecture, Configuration, MemoryEstimate, Normalization, Recipe
+from autoseg.records.preset import Recipe
 
 
 def configuration(**changes: Any) -> Configuration:

@@ -1,7 +1,7 @@
 import numpy as np
 
 from autoseg.images.context import merged, split_by_side, with_neighbours
-from autoseg.records.plan import Sides
+from autoseg.records.configuration import Sides
 
 
 def test_each_slice_gets_its_neighbours_as_channels_and_the_ends_repeat():

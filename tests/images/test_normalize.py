@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from autoseg.images.normalize import normalize
+from autoseg.records.configuration import Normalization
 from autoseg.records.errors import DataError
-from autoseg.records.plan import Normalization
 
 
 def line(*values: float) -> np.ndarray:

@@ -4,9 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoseg.images.postprocess import apply, apply_to_regions, drop_below, fill_holes, keep_largest, piece_volumes_mm3
+from autoseg.records.choice import PostprocessingStep
 from autoseg.records.errors import DataError
 from autoseg.records.labels import Labels, Region, Structure
-from autoseg.records.results import PostprocessingStep
 
 LABELS = Labels(
     structures=(Structure(name="organ", value=1, original=1), Structure(name="tumour", value=2, original=2))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import JsonValue
 
-from autoseg.records.plan import Architecture
+from autoseg.records.configuration import Architecture
 
 
 def small(

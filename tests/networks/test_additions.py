@@ -13,7 +13,7 @@ from autoseg.networks.losses import Target, make_loss
 from autoseg.networks.memory import measure_step
 from autoseg.records.errors import UsageError
 from autoseg.records.labels import Labels, Structure
-from autoseg.records.plan import Augmentation, Recipe
+from autoseg.records.preset import Augmentation, Recipe
 from autoseg.stages.planning import load_preset
 from tests.networks.architectures import small
 

@@ -12,8 +12,9 @@ from torch import nn
 from autoseg.networks import catalog, clip_tower, text_head, weights
 from autoseg.networks.clip_tower import TOWERS, ImageTower, Size, read_weights
 from autoseg.networks.memory import measure_step, training_step
+from autoseg.records.configuration import Architecture
 from autoseg.records.errors import DataError, UsageError
-from autoseg.records.plan import Architecture, Recipe
+from autoseg.records.preset import Recipe
 from tests.networks.architectures import anisotropic, small
 
 TINY = Size(patch=8, image=16, width=12, depth=2, heads=3)

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from autoseg.networks import catalog
-from autoseg.records.plan import Architecture, Preset
+from autoseg.records.configuration import Architecture
+from autoseg.records.preset import Preset
 from autoseg.stages.planning import load_preset
 
 NAMES = ("segresnet", "mednext", "resunet_pp", "deeplab_v3plus")

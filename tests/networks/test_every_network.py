@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from autoseg.networks import catalog, memory, onnx_file, weights
 from autoseg.networks.losses import Target, make_loss
 from autoseg.networks.step import make_optimizer, train_step
+from autoseg.records.configuration import Architecture
 from autoseg.records.labels import Labels, Structure
-from autoseg.records.plan import Architecture, Recipe
+from autoseg.records.preset import Recipe
 from tests.networks.architectures import SMALLEST
 
 MEMBERS = [

@@ -12,7 +12,7 @@ from torch.nn import functional
 from autoseg.networks.blobs import blob_loss
 from autoseg.networks.losses import Target, make_loss, output_weights, region_targets, shrink_labels
 from autoseg.records.labels import Labels, Region, Structure
-from autoseg.records.plan import Recipe
+from autoseg.records.preset import Recipe
 
 
 def structures(count: int, **more: object) -> Labels:

@@ -8,8 +8,8 @@ from torch import nn
 
 from autoseg.networks import catalog, weights
 from autoseg.networks.mednext import MedNeXtBlock, upkern
+from autoseg.records.configuration import Architecture
 from autoseg.records.errors import DataError, UsageError
-from autoseg.records.plan import Architecture
 from tests.networks.architectures import anisotropic, small
 from tests.networks.peers import in_order, monai_outputs
 

@@ -9,7 +9,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
 from autoseg.networks import memory, tracking
-from autoseg.records.plan import Recipe
+from autoseg.records.preset import Recipe
 from tests.networks.architectures import anisotropic, small
 
 KINDS = ("unet", "residual_unet", "attention_unet")

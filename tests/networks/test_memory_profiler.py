@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from autoseg.networks import catalog, memory
-from autoseg.records.plan import Architecture, Recipe
+from autoseg.records.configuration import Architecture
+from autoseg.records.preset import Recipe
 from tests.networks.architectures import of_tokens, small
 from tests.networks.profiled import peak_bytes
 

@@ -13,7 +13,7 @@ from autoseg.networks import step
 from autoseg.networks.losses import Target, make_loss
 from autoseg.records.errors import UsageError
 from autoseg.records.labels import Labels, Structure
-from autoseg.records.plan import Recipe
+from autoseg.records.preset import Recipe
 
 LABELS = Labels(structures=(Structure(name="ball", value=1, original=1),))
 

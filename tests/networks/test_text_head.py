@@ -7,8 +7,8 @@ import torch
 from torch.nn import functional as F
 
 from autoseg.networks import catalog, text_head, weights
+from autoseg.records.configuration import Architecture
 from autoseg.records.errors import UsageError
-from autoseg.records.plan import Architecture
 from tests.networks.architectures import anisotropic
 
 VECTORS = [[1.0, 0.0, 2.0], [0.0, -1.0, 0.5], [0.3, 0.3, 0.3]]

@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file
 
 from autoseg.networks import catalog, unetr
-from autoseg.records.plan import Architecture
+from autoseg.records.configuration import Architecture
 
 pytestmark = pytest.mark.peer
 

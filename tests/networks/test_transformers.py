@@ -9,8 +9,9 @@ import torch
 from torch.nn import functional as F
 
 from autoseg.networks import catalog, memory, transformer
+from autoseg.records.configuration import Architecture
 from autoseg.records.errors import UsageError
-from autoseg.records.plan import Architecture, Recipe
+from autoseg.records.preset import Recipe
 from tests.networks.architectures import SMALLEST
 
 TOKEN_KINDS = ("unetr", "swin_unetr", "primus", "vit_2d")

@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from autoseg.networks import catalog
 from autoseg.networks.arguments import wrong
+from autoseg.records.configuration import Architecture
 from autoseg.records.errors import UsageError
-from autoseg.records.plan import Architecture
 from tests.networks.architectures import anisotropic, small
 
 KINDS = ("unet", "residual_unet", "attention_unet")

@@ -9,7 +9,7 @@ from autoseg.networks import calibrating, calibrating_samples, calibrating_steps
 from autoseg.networks.memory import measure_step
 from autoseg.networks.work import WorkCounter, measure_work
 from autoseg.records.machine import DeviceProfile
-from autoseg.records.plan import Recipe
+from autoseg.records.preset import Recipe
 from autoseg.stages.planning.timing import seconds
 from tests.networks.architectures import small
 

@@ -6,7 +6,7 @@ import pytest
 
 from autoseg.pipeline import pacing
 from autoseg.records.forecast import ConfigurationForecast, Forecast
-from autoseg.records.results import ModelId
+from autoseg.records.model import ModelId
 from autoseg.stages.training import Progress
 from autoseg.storage import write_record
 from autoseg.workspace import Workspace

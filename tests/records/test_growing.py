@@ -1,4 +1,4 @@
-from autoseg.records.plan import Recipe
+from autoseg.records.preset import Recipe
 from autoseg.records.record import Record
 
 

@@ -4,8 +4,8 @@ import pytest
 
 from autoseg import words
 from autoseg.records.errors import UsageError
+from autoseg.records.evaluation import LESION_FIGURES
 from autoseg.records.metrics import DEFAULT_FAMILIES, FAMILIES, NAMES
-from autoseg.records.results import LESION_FIGURES
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "metrics.md"
 

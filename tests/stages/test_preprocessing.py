@@ -10,10 +10,10 @@ import pytest
 from autoseg.images import kept_fields
 from autoseg.images.store import write_array
 from autoseg.locks import locked
+from autoseg.records.configuration import Configuration, Normalization
 from autoseg.records.dataset import Case, Channel, Correction, Dataset, FileSource
 from autoseg.records.errors import DataError, ResourceError, UsageError
 from autoseg.records.labels import Labels, Structure
-from autoseg.records.plan import Configuration, Normalization
 from autoseg.records.volumes import Image, LabelMap
 from autoseg.stages import preprocessing
 from autoseg.stages.preprocessing import cases_digest, inputs_digest, open_case, prepare, preprocess

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from autoseg.records.geometry import Shape
-from autoseg.records.plan import Augmentation
+from autoseg.records.preset import Augmentation
 
 ANISOTROPIC_RATIO = 3.0
 CHANNEL_PROBABILITY = 0.5

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from autoseg.records.results import Candidate, EnsembleChoice
+from autoseg.records.choice import Candidate, EnsembleChoice
 from autoseg.stages.ensembling.question import Question
 from autoseg.stages.ensembling.selection import (
     MOST_ROUNDS,

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import minimize_scalar
 
+from autoseg.records.choice import EnsembleChoice
 from autoseg.records.labels import Labels
-from autoseg.records.results import EnsembleChoice
 from autoseg.records.temperature import ReliabilityBin, TemperatureFit
 from autoseg.stages.ensembling.counting import CaseReader, HeldOut, TruthReader, undecided
 

@@ -15,7 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from autoseg.records.results import CaseScore, CrossFit, EnsembleChoice, Estimate, Figure, Metric
+from autoseg.records.choice import CrossFit, EnsembleChoice, Estimate, Figure, Metric
+from autoseg.records.evaluation import CaseScore
 from autoseg.stages.ensembling.counting import HeldOut
 from autoseg.stages.ensembling.question import FIGURES, Question
 from autoseg.stages.evaluating.statistics import FEWEST_GROUPS, pooled_mean, resample_groups

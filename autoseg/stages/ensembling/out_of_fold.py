@@ -10,10 +10,12 @@ import numpy as np
 
 from autoseg.images import postprocess, regrid
 from autoseg.images.signs import signs_of
+from autoseg.records.choice import EnsembleChoice, Share
 from autoseg.records.dataset import Case, Dataset
 from autoseg.records.errors import UsageError
+from autoseg.records.markers import StoredField
+from autoseg.records.model import ModelId
 from autoseg.records.plan import Plan
-from autoseg.records.results import EnsembleChoice, ModelId, Share, StoredField
 from autoseg.records.volumes import LabelMap
 from autoseg.stages import predicting
 from autoseg.stages.evaluating.truths import truth

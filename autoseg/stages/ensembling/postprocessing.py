@@ -17,8 +17,8 @@ from scipy.ndimage import find_objects
 
 from autoseg.images.boxes import box_around
 from autoseg.images.postprocess import apply, piece_volumes_mm3
+from autoseg.records.choice import EnsembleChoice, Metric, PostprocessingStep
 from autoseg.records.labels import Labels
-from autoseg.records.results import EnsembleChoice, Metric, PostprocessingStep
 from autoseg.records.volumes import LabelMap
 from autoseg.stages.ensembling.counting import Counts, Judged, TruthReader, count_labels, without_unannotated
 from autoseg.stages.ensembling.question import FIGURES, figure_row, nan_mean

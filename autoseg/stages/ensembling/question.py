@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from autoseg.records.choice import Metric
 from autoseg.records.errors import UsageError
 from autoseg.records.labels import Labels
 from autoseg.records.metrics import Family, Scoring, usual_tolerance_mm
-from autoseg.records.results import Metric
 from autoseg.records.volumes import LabelMap
 from autoseg.stages.ensembling.counting import (
     CaseReader,

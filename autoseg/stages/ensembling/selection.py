@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from autoseg.records.choice import Candidate, EnsembleChoice
 from autoseg.records.errors import UsageError
-from autoseg.records.results import Candidate, EnsembleChoice
 from autoseg.stages.ensembling.question import Question
 from autoseg.stages.evaluating.statistics import FEWEST_GROUPS, pooled_mean, resample_groups
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from autoseg.records.choice import Candidate, EnsembleChoice
 from autoseg.records.errors import UsageError
+from autoseg.records.model import ModelId
 from autoseg.records.plan import Plan
-from autoseg.records.results import Candidate, EnsembleChoice, ModelId
 
 
 def take_first(plan: Plan, trained: Sequence[ModelId]) -> EnsembleChoice:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from autoseg.records.errors import UsageError
+from autoseg.records.evaluation import Evaluation
+from autoseg.records.model import ModelId, TrainedModel
 from autoseg.records.record import Record
-from autoseg.records.results import Evaluation, ModelId, TrainedModel
 from autoseg.storage import read_record
 from autoseg.workspace import Workspace
 

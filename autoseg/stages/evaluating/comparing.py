@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 from autoseg.records.dataset import Dataset
+from autoseg.records.evaluation import CaseScore
 from autoseg.records.record import Record
-from autoseg.records.results import CaseScore
 from autoseg.stages.evaluating.candidates import TrainedCandidate, check_two, notes_on, sharing
 from autoseg.stages.evaluating.paired_tests import by_patient, holm, signed_rank_p, smallest_difference
 from autoseg.stages.evaluating.ranking import SCHEMES, Ranking, rank

@@ -11,9 +11,9 @@ import numpy as np
 
 from autoseg.compute import workers as processes
 from autoseg.records.errors import BAD_DATA, CasesFailed, DataError, UsageError, UserError
+from autoseg.records.evaluation import CaseScore, Evaluation
 from autoseg.records.labels import Labels, Structure
 from autoseg.records.metrics import Scoring
-from autoseg.records.results import CaseScore, Evaluation
 from autoseg.records.volumes import LabelMap
 from autoseg.stages.evaluating.names import check_names
 from autoseg.stages.evaluating.scoring import USUAL, missing, score

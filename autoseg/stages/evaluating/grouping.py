@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 
 from autoseg.records.dataset import Dataset
 from autoseg.records.errors import UsageError
+from autoseg.records.evaluation import CaseScore, Evaluation, StructureScore
 from autoseg.records.record import Record
-from autoseg.records.results import CaseScore, Evaluation, StructureScore
 from autoseg.stages.evaluating.statistics import Interval, interval
 from autoseg.stages.evaluating.summaries import SUCCESS_DICE, StructureSummary, success_of_cases, summarise
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from autoseg.images.measures.lesions import Lesion, lesions
+from autoseg.records.evaluation import LesionDetail, LesionScore
 from autoseg.records.geometry import Grid, Triple
-from autoseg.records.results import LesionDetail, LesionScore
 
 # LPS: along x, y, z the numbers grow towards the first of each pair.
 SIDES = (("left", "right"), ("posterior", "anterior"), ("superior", "inferior"))

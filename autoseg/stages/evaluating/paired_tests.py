@@ -9,8 +9,8 @@ import numpy as np
 from scipy import stats
 
 from autoseg.records.errors import DataError
+from autoseg.records.evaluation import Evaluation
 from autoseg.records.record import Record
-from autoseg.records.results import Evaluation
 from autoseg.stages.evaluating.statistics import FEWEST_GROUPS, bootstrap_interval, dice_table
 
 ALPHA, POWER = 0.05, 0.80

@@ -20,10 +20,10 @@ from autoseg.images.measures import slicewise
 from autoseg.images.measures.overlap import overlap_of_counts, specificity_of_counts
 from autoseg.images.measures.surfaces import surface_distances
 from autoseg.records.errors import DataError
+from autoseg.records.evaluation import CaseScore, StructureScore
 from autoseg.records.geometry import Grid
 from autoseg.records.labels import Labels
 from autoseg.records.metrics import Scoring
-from autoseg.records.results import CaseScore, StructureScore
 from autoseg.records.volumes import LabelMap
 from autoseg.stages.evaluating.lesion_scores import lesion_scores
 

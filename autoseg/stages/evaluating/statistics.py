@@ -14,8 +14,8 @@ from typing import Literal
 
 import numpy as np
 
+from autoseg.records.evaluation import Evaluation
 from autoseg.records.record import Record
-from autoseg.records.results import Evaluation
 
 RESAMPLES = 1000
 MEDIAN_CELLS = 500_000  # cases x resamples that are sorted at a time

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 import numpy as np
 from scipy.stats import rankdata
 
+from autoseg.records.evaluation import Evaluation
 from autoseg.records.record import Record
-from autoseg.records.results import Evaluation
 from autoseg.stages.evaluating.ranking import DIGITS
 from autoseg.stages.evaluating.statistics import FEWEST_GROUPS, dice_table, resample_groups, target_means
 

@@ -13,8 +13,8 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from autoseg.records.evaluation import Evaluation
 from autoseg.records.record import Record
-from autoseg.records.results import Evaluation
 from autoseg.stages.evaluating.statistics import bootstrap_interval, bootstrap_ratio
 from autoseg.stages.evaluating.tables import frame
 

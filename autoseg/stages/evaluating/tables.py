@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from autoseg.records.evaluation import Evaluation
 from autoseg.records.metrics import NAMES
-from autoseg.records.results import Evaluation
 from autoseg.stages.evaluating.comparing import CandidateRow, CandidateStructure, CandidateTable
 from autoseg.stages.evaluating.ranking import RankedModel, Ranking
 from autoseg.storage import writing

@@ -5,8 +5,8 @@ from __future__ import annotations
 from autoseg.images import cases
 from autoseg.records.dataset import Case, Dataset
 from autoseg.records.errors import DataError
+from autoseg.records.evaluation import CaseScore
 from autoseg.records.metrics import DEFAULT_FAMILIES, Family, Scoring, usual_tolerance_mm
-from autoseg.records.results import CaseScore
 from autoseg.records.volumes import LabelMap
 from autoseg.stages.evaluating.scoring import score
 

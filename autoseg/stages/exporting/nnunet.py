@@ -17,20 +17,13 @@ from safetensors.torch import save
 
 from autoseg import __version__
 from autoseg.networks import catalog, nnunet_weights
+from autoseg.records.configuration import Architecture, Configuration, MemoryEstimate, Normalization
 from autoseg.records.dataset import Channel, Correction, check_name
 from autoseg.records.errors import DataError
 from autoseg.records.machine import DeviceProfile
 from autoseg.records.package import Package, PackagedMember, PackagedNetwork
-from autoseg.records.plan import (
-    Architecture,
-    Configuration,
-    Decision,
-    LineupEntry,
-    MemoryEstimate,
-    Normalization,
-    Plan,
-    Recipe,
-)
+from autoseg.records.plan import Decision, LineupEntry, Plan
+from autoseg.records.preset import Recipe
 from autoseg.stages.exporting.package import SUFFIX, Contents
 from autoseg.stages.importing.channels import read_channels
 from autoseg.stages.importing.descriptions import read_description

@@ -9,11 +9,13 @@ from pathlib import Path
 
 from autoseg import __version__
 from autoseg.compute import archives
+from autoseg.records.choice import EnsembleChoice, Share
 from autoseg.records.errors import UsageError
+from autoseg.records.evaluation import Evaluation
 from autoseg.records.fingerprint import Fingerprint
+from autoseg.records.model import ModelId, RunRecord, TrainedModel
 from autoseg.records.package import MANIFEST, Package, PackagedMember, PackagedNetwork
 from autoseg.records.plan import Plan
-from autoseg.records.results import EnsembleChoice, Evaluation, ModelId, RunRecord, Share, TrainedModel
 from autoseg.stages.predicting.loading import checked_weights, of_folds
 from autoseg.storage import read_record
 from autoseg.workspace import Workspace

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from autoseg.records.configuration import Configuration
 from autoseg.records.errors import ResourceError
 from autoseg.records.fingerprint import Fingerprint
 from autoseg.records.machine import DeviceProfile
-from autoseg.records.plan import Configuration, Decision, Plan
+from autoseg.records.plan import Decision, Plan
 from autoseg.stages.planning.clock import TRAINING_FRACTION
 from autoseg.stages.planning.costs import Cost
 from autoseg.stages.planning.forecasting import uncalibrated

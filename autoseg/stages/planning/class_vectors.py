@@ -12,7 +12,7 @@ import numpy as np
 
 from autoseg.records.errors import DataError, UsageError
 from autoseg.records.labels import Labels
-from autoseg.records.plan import Preset
+from autoseg.records.preset import Preset
 from autoseg.stages.planning.presets import VECTORS_FILE
 
 BACKGROUND = "background"

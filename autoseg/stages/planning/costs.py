@@ -7,9 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from autoseg.records.configuration import Architecture, MemoryEstimate
 from autoseg.records.geometry import Shape
 from autoseg.records.machine import DeviceProfile
-from autoseg.records.plan import Architecture, MemoryEstimate, Recipe
+from autoseg.records.preset import Recipe
 from autoseg.stages.planning.topology import Topology
 
 DRY_RUN_EDGE = 4  # voxels at the bottleneck

@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from autoseg.records.configuration import Configuration, Normalization, Preparation, Previous, Regions, Sides
 from autoseg.records.geometry import Shape, Triple
 from autoseg.records.labels import Labels
-from autoseg.records.plan import Configuration, Decision, Normalization, Preparation, Preset, Previous, Regions, Sides
+from autoseg.records.plan import Decision
+from autoseg.records.preset import Preset
 from autoseg.stages.planning import rules
 from autoseg.stages.planning.fitting import expected, fit
 from autoseg.stages.planning.frame import Frame

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from autoseg.records.plan import Architecture
+from autoseg.records.configuration import Architecture
 from autoseg.stages.planning.topology import Topology
 
 REFERENCE_GB = 8.0

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import NoReturn
 
+from autoseg.records.configuration import Architecture, MemoryEstimate
 from autoseg.records.errors import ResourceError
-from autoseg.records.plan import Architecture, MemoryEstimate
 from autoseg.stages.planning import elements
 from autoseg.stages.planning.costs import StepLine, as_shape, estimate, measure_curve, measure_line
 from autoseg.stages.planning.reasons import gigabytes, words

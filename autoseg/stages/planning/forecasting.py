@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import JsonValue
 
+from autoseg.records.configuration import Configuration
 from autoseg.records.forecast import ConfigurationForecast, Forecast
-from autoseg.records.plan import Configuration, Plan
+from autoseg.records.plan import Plan
 from autoseg.stages.planning.clock import TRAINING_FRACTION
 from autoseg.stages.planning.networks import family
 

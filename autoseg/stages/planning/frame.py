@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from autoseg.records.configuration import Normalization
 from autoseg.records.errors import DataError
 from autoseg.records.fingerprint import Fingerprint
 from autoseg.records.geometry import Triple
-from autoseg.records.plan import Normalization, PlanningPreset
+from autoseg.records.preset import PlanningPreset
 from autoseg.stages.planning import rules
 from autoseg.stages.planning.reasons import Reasoned
 

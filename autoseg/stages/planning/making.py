@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import autoseg
+from autoseg.records.configuration import Preparation
 from autoseg.records.dataset import Correction
 from autoseg.records.errors import ResourceError, UsageError
 from autoseg.records.fingerprint import Fingerprint
 from autoseg.records.machine import DeviceProfile
-from autoseg.records.plan import Decision, Plan, Preparation, Preset
+from autoseg.records.plan import Decision, Plan
+from autoseg.records.preset import Preset
 from autoseg.stages.planning import lineup
 from autoseg.stages.planning.costs import Cost, meter
 from autoseg.stages.planning.drafting import preparation

@@ -11,9 +11,10 @@ from types import MappingProxyType
 from pydantic import JsonValue
 
 from autoseg.networks.arguments import nearest
+from autoseg.records.configuration import Architecture
 from autoseg.records.errors import UsageError
 from autoseg.records.labels import Labels
-from autoseg.records.plan import Architecture, NetworkPreset, Recipe
+from autoseg.records.preset import NetworkPreset, Recipe
 from autoseg.stages.planning.reasons import words
 from autoseg.stages.planning.topology import Numbers, Rule, Topology, design, pyramid
 

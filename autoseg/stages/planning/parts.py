@@ -6,11 +6,13 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from autoseg.records.configuration import Configuration
 from autoseg.records.errors import UsageError
 from autoseg.records.fingerprint import Fingerprint
 from autoseg.records.geometry import Triple
 from autoseg.records.machine import DeviceProfile
-from autoseg.records.plan import Configuration, Decision, Preset, ShortBudget
+from autoseg.records.plan import Decision
+from autoseg.records.preset import Preset, ShortBudget
 from autoseg.stages.planning import lineup, regions
 from autoseg.stages.planning.clock import Clock, run_clock
 from autoseg.stages.planning.drafting import Draft, Subject, draft, low_resolution, wanted

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 from autoseg.networks.additions import check_recipe
 from autoseg.records.dataset import check_name
 from autoseg.records.errors import UsageError
-from autoseg.records.plan import Preset
+from autoseg.records.preset import Preset
 from autoseg.stages.planning.networks import check_kind
 from autoseg.workspace import plans_folder
 

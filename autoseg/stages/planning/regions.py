@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from autoseg.records.fingerprint import PieceFacts
 from autoseg.records.geometry import Shape, Triple
-from autoseg.records.plan import PlanningPreset
+from autoseg.records.preset import PlanningPreset
 from autoseg.stages.planning.frame import Frame
 from autoseg.stages.planning.reasons import Reasoned, words
 

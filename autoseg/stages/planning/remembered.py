@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from autoseg.records.calibration import StepWork
+from autoseg.records.configuration import Architecture
 from autoseg.records.errors import DataError
 from autoseg.records.geometry import Shape
-from autoseg.records.plan import Architecture, Recipe
+from autoseg.records.preset import Recipe
 from autoseg.stages.planning import stored
 from autoseg.stages.planning.costs import Cost, StepCost
 from autoseg.stages.planning.stored import StoredCost

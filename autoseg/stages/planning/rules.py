@@ -11,11 +11,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from autoseg.records.configuration import Normalization
 from autoseg.records.dataset import Channel
 from autoseg.records.errors import UsageError
 from autoseg.records.fingerprint import Fingerprint
 from autoseg.records.geometry import Triple
-from autoseg.records.plan import Augmentation, Normalization, NormalizationKind, PlanningPreset
+from autoseg.records.preset import Augmentation, NormalizationKind, PlanningPreset
 from autoseg.stages.planning.reasons import Reasoned, words
 
 ANISOTROPIC = 3.0

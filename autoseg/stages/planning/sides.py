@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from autoseg.records.configuration import Sides
 from autoseg.records.fingerprint import Fingerprint, StructureFacts
 from autoseg.records.labels import Labels
-from autoseg.records.plan import Sides
 from autoseg.stages.planning.reasons import Reasoned, listed
 
 LEFT_RIGHT_AXIS = 2  # images are brought to LPS first, so x runs from right to left

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from autoseg.records.configuration import Architecture
 from autoseg.records.errors import DataError
 from autoseg.records.geometry import Shape
-from autoseg.records.plan import Architecture, Recipe
+from autoseg.records.preset import Recipe
 from autoseg.stages.planning.costs import Cost, StepCost
 
 Points = dict[str, tuple[int, int, float]]

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 from autoseg.records.calibration import Amount, Calibration, Kind, Rate, StepWork
+from autoseg.records.configuration import Configuration
 from autoseg.records.errors import DataError
-from autoseg.records.plan import Augmentation, Configuration
+from autoseg.records.preset import Augmentation
 
 FORMATS = ("contiguous", "channels_last")
 # What a change of single voxels takes beside a gamma curve.

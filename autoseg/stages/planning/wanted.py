@@ -6,9 +6,10 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from autoseg.records.configuration import Architecture, MemoryEstimate
 from autoseg.records.geometry import Shape
 from autoseg.records.machine import DeviceProfile
-from autoseg.records.plan import Architecture, MemoryEstimate, PlanningPreset, Recipe
+from autoseg.records.preset import PlanningPreset, Recipe
 from autoseg.stages.planning.clock import Clock
 from autoseg.stages.planning.costs import StepMeter, as_shape
 from autoseg.stages.planning.networks import Family

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from autoseg.images import regrid, store
+from autoseg.records.configuration import Configuration
 from autoseg.records.dataset import Dataset
 from autoseg.records.errors import DataError, UsageError
 from autoseg.records.labels import Labels
-from autoseg.records.plan import Configuration, Plan
-from autoseg.records.results import ModelId
+from autoseg.records.model import ModelId
+from autoseg.records.plan import Plan
 from autoseg.records.volumes import LabelMap
 from autoseg.stages import preprocessing
 from autoseg.stages.predicting.fields import follow

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from autoseg.images.cases import read_image
 from autoseg.images.proposals import Foreground
+from autoseg.records.model import ModelId
 from autoseg.records.plan import Plan
-from autoseg.records.results import ModelId
 from autoseg.records.volumes import Image, LabelMap
 from autoseg.stages.predicting.cascade import first_stage, fold_folder, stored_label_map
 from autoseg.stages.predicting.fields import Earlier

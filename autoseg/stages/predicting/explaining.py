@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from autoseg.images.maps import at_home
 from autoseg.networks import explaining, sliding_window, sweep
 from autoseg.networks.explaining import Target
+from autoseg.records.configuration import Configuration
 from autoseg.records.errors import UsageError
 from autoseg.records.labels import Labels
-from autoseg.records.plan import Configuration
 from autoseg.records.volumes import Image
 from autoseg.stages import preprocessing
 from autoseg.stages.predicting.fields import Earlier, Member, network_input

@@ -14,9 +14,9 @@ from autoseg.images.proposals import Foreground
 from autoseg.images.regrid import Field
 from autoseg.networks import sliding_window
 from autoseg.networks.sweep import Setting, Swap, flips_along, puts_off_heads
+from autoseg.records.choice import Share
+from autoseg.records.configuration import Configuration
 from autoseg.records.errors import DataError, UserError
-from autoseg.records.plan import Configuration
-from autoseg.records.results import Share
 from autoseg.records.volumes import Image, LabelMap, Passage, PreprocessedCase
 from autoseg.stages import preprocessing
 from autoseg.stages.predicting import regional

@@ -11,7 +11,7 @@ import numpy as np
 from autoseg.images import regrid, store
 from autoseg.images.regrid import Field
 from autoseg.records.labels import Labels
-from autoseg.records.results import StoredField
+from autoseg.records.markers import StoredField
 from autoseg.records.volumes import Image, LabelMap, Prediction
 from autoseg.stages.predicting.fields import Earlier, Member, Options, predict_fields
 from autoseg.stages.predicting.probabilities import to_probabilities

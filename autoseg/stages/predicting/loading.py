@@ -9,9 +9,11 @@ from pathlib import Path
 import torch
 
 from autoseg.networks import catalog, weights
+from autoseg.records.choice import Share
+from autoseg.records.configuration import Configuration
 from autoseg.records.errors import DataError, UsageError
-from autoseg.records.plan import Configuration, Plan
-from autoseg.records.results import Share, TrainedModel
+from autoseg.records.model import TrainedModel
+from autoseg.records.plan import Plan
 from autoseg.stages.predicting.fields import Member
 from autoseg.storage import read_record
 from autoseg.workspace import Workspace

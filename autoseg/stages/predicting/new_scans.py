@@ -16,9 +16,9 @@ from autoseg.images import postprocess, regrid
 from autoseg.images.home import Keep
 from autoseg.images.proposals import Foreground
 from autoseg.images.regrid import Field
+from autoseg.records.choice import PostprocessingStep
 from autoseg.records.geometry import Box, Grid
 from autoseg.records.labels import Labels
-from autoseg.records.results import PostprocessingStep
 from autoseg.records.volumes import Image, LabelMap, Prediction
 from autoseg.stages.predicting import streaming
 from autoseg.stages.predicting.doubting import doubt_of, predict_folds, together

@@ -17,6 +17,7 @@ from autoseg.images.channels import finite_voxels, unshaded
 from autoseg.images.header import as_matrix, check_grid, nearest_rotation
 from autoseg.images.signs import ALL_SIGNS
 from autoseg.images.traits import traits
+from autoseg.records.choice import PostprocessingStep
 from autoseg.records.dataset import Correction
 from autoseg.records.errors import DataError, UsageError
 from autoseg.records.geometry import IDENTITY, Grid, Triple
@@ -25,7 +26,6 @@ from autoseg.records.likeness import Unlikeness
 from autoseg.records.package import Package
 from autoseg.records.plan import Plan
 from autoseg.records.quality import PredictedScore, Reliability
-from autoseg.records.results import PostprocessingStep
 from autoseg.records.volumes import Doubt, Image, LabelMap, Prediction
 from autoseg.stages.predicting import packages
 from autoseg.stages.predicting.costs import Cost, expected_cost, measure_pace

@@ -17,11 +17,13 @@ from autoseg.images.proposals import LEVELS, Counted, Foreground
 from autoseg.images.regrid import Field
 from autoseg.images.store import read_array
 from autoseg.networks.sweep import sweep_axis
+from autoseg.records.configuration import Configuration, Regions
 from autoseg.records.errors import UsageError, UserError
 from autoseg.records.geometry import Box
-from autoseg.records.plan import Configuration, Plan, Regions
+from autoseg.records.markers import StoredField
+from autoseg.records.model import ModelId
+from autoseg.records.plan import Plan
 from autoseg.records.proposals import ProposalChoice, ProposalPoint
-from autoseg.records.results import ModelId, StoredField
 from autoseg.records.volumes import CaseRegions
 from autoseg.stages import preprocessing
 from autoseg.stages.predicting.cascade import first_stage, fold_folder

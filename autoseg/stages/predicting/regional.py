@@ -15,9 +15,9 @@ from autoseg.images.home import Rows
 from autoseg.images.proposals import Foreground, carried, covered, grown, level_of, proposals, united
 from autoseg.networks import sliding_window
 from autoseg.networks.sweep import Setting
+from autoseg.records.configuration import Configuration
 from autoseg.records.errors import DataError, UserError
 from autoseg.records.geometry import Box
-from autoseg.records.plan import Configuration
 from autoseg.records.volumes import Passage
 
 # Logits of what is background for certain: a probability of 1 - 4e-11, the same after 8 bits.

@@ -10,7 +10,7 @@ import torch
 
 from autoseg.networks.memory import measure_window
 from autoseg.networks.sliding_window import useful_batch
-from autoseg.records.plan import Configuration
+from autoseg.records.configuration import Configuration
 
 # Of the memory that a scan may take; the rest is for the slab that windows are added up in.
 WINDOWS_FRACTION = 0.5

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from autoseg import __version__
+from autoseg.records.choice import EnsembleChoice
 from autoseg.records.errors import UsageError
+from autoseg.records.evaluation import CaseScore, Evaluation, StructureScore
 from autoseg.records.plan import Plan
-from autoseg.records.results import CaseScore, EnsembleChoice, Evaluation, StructureScore
 from autoseg.records.volumes import LabelMap
 from autoseg.stages.ensembling.out_of_fold import OutOfFold
 from autoseg.stages.reporting import failures, figures, gathering, meshes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from statistics import median
 
-from autoseg.records.results import Evaluation, StructureScore
+from autoseg.records.evaluation import Evaluation, StructureScore
 
 FAR_BELOW = 0.5
 

@@ -10,9 +10,10 @@ import numpy as np
 from autoseg.images import regrid
 from autoseg.images.cases import read_image
 from autoseg.records.check import CheckReport
+from autoseg.records.choice import EnsembleChoice
 from autoseg.records.errors import UsageError
+from autoseg.records.evaluation import CaseScore, Evaluation
 from autoseg.records.plan import Plan
-from autoseg.records.results import CaseScore, EnsembleChoice, Evaluation
 from autoseg.records.volumes import LabelMap
 from autoseg.stages import evaluating
 from autoseg.stages.ensembling.out_of_fold import OutOfFold

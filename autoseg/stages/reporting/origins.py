@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from autoseg.records.model import RunRecord, TrainedModel
 from autoseg.records.plan import Plan
-from autoseg.records.results import RunRecord, TrainedModel
 from autoseg.stages.training import history
 from autoseg.stages.training.history import Epoch
 from autoseg.storage import read_record

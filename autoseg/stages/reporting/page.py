@@ -11,9 +11,9 @@ import pandas as pd
 import torch
 
 from autoseg import __version__
+from autoseg.records.evaluation import Evaluation
 from autoseg.records.exploration import Exploration
 from autoseg.records.plan import Plan
-from autoseg.records.results import Evaluation
 from autoseg.stages import evaluating
 from autoseg.stages.evaluating import summaries, tables
 from autoseg.stages.reporting import curves, data_section, failures, figures, gathering, origins, registrations

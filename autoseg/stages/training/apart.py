@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from autoseg.records.errors import UsageError
-from autoseg.records.plan import Recipe
+from autoseg.records.preset import Recipe
 from autoseg.records.volumes import PreprocessedCase
 from autoseg.stages.training.request import stable_seed
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from autoseg.compute import devices
 from autoseg.networks.class_weights import class_weights
+from autoseg.records.configuration import Configuration, Regions
 from autoseg.records.errors import UsageError
-from autoseg.records.plan import Configuration, Plan, Regions
-from autoseg.records.results import ModelId, RunRecord
+from autoseg.records.model import ModelId, RunRecord
+from autoseg.records.plan import Plan
 from autoseg.records.volumes import PreprocessedCase
 from autoseg.stages.training import apart, extending, pretrained, resolve, sampling
 from autoseg.stages.training import settings as recipe_settings

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from autoseg.records.errors import UserError
-from autoseg.records.results import ModelId
+from autoseg.records.model import ModelId
 from autoseg.stages.training.checkpoint import Position
 from autoseg.stages.training.history import Epoch
 from autoseg.stages.training.pace import LATEST, pace

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from autoseg.records.errors import UsageError
-from autoseg.records.results import Extension, RunRecord, TrainedModel
+from autoseg.records.model import Extension, RunRecord, TrainedModel
 from autoseg.stages.training import settings as recipe_settings
 from autoseg.storage import read_record
 

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from autoseg.networks import augmentation
 from autoseg.networks.augmentation.absence import kept_channels
+from autoseg.records.configuration import Sides
 from autoseg.records.errors import ResourceError
-from autoseg.records.plan import Sides
 from autoseg.records.volumes import PreprocessedCase
 from autoseg.stages.training import sampling
 

@@ -14,8 +14,8 @@ from torch.optim import Optimizer
 
 from autoseg.compute.ranks import Ranks
 from autoseg.networks import catalog, losses, step, text_head
-from autoseg.records.plan import Recipe
-from autoseg.records.results import Pretrained
+from autoseg.records.model import Pretrained
+from autoseg.records.preset import Recipe
 from autoseg.stages.training import pretrained
 from autoseg.stages.training.feeding import Batch
 from autoseg.stages.training.request import Request, stable_seed

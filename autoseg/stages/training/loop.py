@@ -20,8 +20,8 @@ from autoseg.compute.allocator import keep_freed_memory
 from autoseg.locks import locked
 from autoseg.networks import weights
 from autoseg.records.errors import DataError, ResourceError
+from autoseg.records.model import ModelId, RunRecord, TrainedModel
 from autoseg.records.plan import Plan
-from autoseg.records.results import ModelId, RunRecord, TrainedModel
 from autoseg.stages.training import (
     asking,
     checkpoint,

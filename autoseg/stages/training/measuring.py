@@ -13,7 +13,7 @@ from torch import Tensor
 
 from autoseg.networks import step
 from autoseg.records.labels import Labels
-from autoseg.records.plan import Augmentation
+from autoseg.records.preset import Augmentation
 from autoseg.records.volumes import PreprocessedCase
 from autoseg.stages.training import feeding, sampling
 from autoseg.stages.training.feeding import Batch

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from autoseg.networks import nnunet_weights, transfer, weights
+from autoseg.records.configuration import Configuration
 from autoseg.records.errors import UsageError, UserError
 from autoseg.records.labels import Labels
-from autoseg.records.plan import Configuration
-from autoseg.records.results import ModelId, Pretrained, RunRecord, TrainedModel
+from autoseg.records.model import ModelId, Pretrained, RunRecord, TrainedModel
 from autoseg.storage import read_record
 
 log = logging.getLogger(__name__)

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from autoseg.records.configuration import Configuration
 from autoseg.records.errors import UserError
 from autoseg.records.labels import Labels
-from autoseg.records.plan import Configuration
-from autoseg.records.results import Extension, ModelId, RunRecord
+from autoseg.records.model import Extension, ModelId, RunRecord
 from autoseg.records.volumes import PreprocessedCase
 
 if TYPE_CHECKING:

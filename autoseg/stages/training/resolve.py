@@ -14,9 +14,9 @@ import torch
 
 import autoseg
 from autoseg.compute import devices
+from autoseg.records.configuration import Configuration
 from autoseg.records.errors import ResourceError
-from autoseg.records.plan import Configuration
-from autoseg.records.results import Pretrained, RunRecord
+from autoseg.records.model import Pretrained, RunRecord
 from autoseg.stages.training import feeding, learner, sampling
 from autoseg.stages.training.centring import Centres
 from autoseg.stages.training.free_memory import free_memory_bytes

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from autoseg.records.dataset import Dataset, check_name
 from autoseg.records.errors import UsageError
+from autoseg.records.model import ModelId
 from autoseg.records.plan import Plan
 from autoseg.records.requests import TrainRequest
-from autoseg.records.results import ModelId
 from autoseg.stages.training import extending
 
 

@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from autoseg.records.configuration import Sides
 from autoseg.records.errors import DataError, UserError
 from autoseg.records.geometry import Shape
-from autoseg.records.plan import Augmentation, Sides
+from autoseg.records.preset import Augmentation
 from autoseg.records.volumes import PreprocessedCase
 from autoseg.stages.training.centring import Centres, centred
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from autoseg.records.plan import Recipe
+from autoseg.records.preset import Recipe
 
 POLYNOMIAL_POWER = 0.9
 

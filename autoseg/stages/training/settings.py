@@ -10,8 +10,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from autoseg.networks import additions
+from autoseg.records.configuration import Configuration
 from autoseg.records.errors import UsageError
-from autoseg.records.plan import Augmentation, Configuration, Recipe
+from autoseg.records.preset import Augmentation, Recipe
 from autoseg.records.record import describe
 
 PREFIX = "augmentation."

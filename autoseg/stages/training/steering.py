@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from autoseg.records.plan import Recipe
+from autoseg.records.model import RunRecord
+from autoseg.records.preset import Recipe
 from autoseg.records.record import Record
-from autoseg.records.results import RunRecord
 from autoseg.stages.training import schedule
 
 MIN_GAIN = 1e-3

@@ -27,7 +27,7 @@ from autoseg.compute import ranks as distributed
 from autoseg.compute.ranks import Ranks
 from autoseg.images import store
 from autoseg.records.errors import ResourceError, UsageError, UserError
-from autoseg.records.results import RunRecord
+from autoseg.records.model import RunRecord
 from autoseg.records.volumes import PreprocessedCase
 from autoseg.stages.training import checkpoint, feeding, interruption, learner, pretrained, resolve, sampling, steering
 from autoseg.stages.training.request import Request

@@ -5,7 +5,7 @@ import torch
 
 from autoseg.networks.augmentation import draw, identity
 from autoseg.networks.augmentation.absence import kept_channels
-from autoseg.records.plan import Augmentation
+from autoseg.records.preset import Augmentation
 
 IMAGE = torch.ones(2, 3, 2, 2, 2)
 IMAGE[1, 2] = 0  # the second sample lacks the last channel

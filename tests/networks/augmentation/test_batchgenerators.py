@@ -11,7 +11,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from autoseg.networks.augmentation import apply, draw, source_shape
-from autoseg.records.plan import Augmentation
+from autoseg.records.preset import Augmentation
 
 pytestmark = pytest.mark.slow
 

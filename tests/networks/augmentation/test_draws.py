@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from autoseg.networks.augmentation import Draw, draw, identity, source_shape
-from autoseg.records.plan import Augmentation
+from autoseg.records.preset import Augmentation
 
 CUBE = (16, 16, 16)
 

@@ -10,7 +10,7 @@ import torch
 
 from autoseg.networks.augmentation import apply, draw, identity, source_shape
 from autoseg.networks.augmentation.intensity import bend, blur, change_intensity, coarsen, stretch_contrast
-from autoseg.records.plan import Augmentation
+from autoseg.records.preset import Augmentation
 
 STILL = identity(2)
 

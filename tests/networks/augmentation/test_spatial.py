@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from autoseg.networks.augmentation import Draw, apply, draw, identity, source_shape
 from autoseg.networks.augmentation.places import find_places, majority, trilinear
-from autoseg.records.plan import Augmentation
+from autoseg.records.preset import Augmentation
 
 STILL = identity(1)
 

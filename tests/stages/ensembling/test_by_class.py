@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from autoseg.images.home import Field, home, home_probabilities
+from autoseg.records.choice import EnsembleChoice
 from autoseg.records.geometry import Box, Grid
 from autoseg.records.labels import Region
-from autoseg.records.results import EnsembleChoice
 from autoseg.records.volumes import Passage
 from autoseg.stages.ensembling import Budget, HeldOut, ask, choose, choose_by_class
 from tests.stages.ensembling.test_selection import CASES, FOLDS, LABELS, Candidates, truth_of

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
+from autoseg.records.choice import EnsembleChoice
 from autoseg.records.geometry import Grid
 from autoseg.records.labels import Labels, Region, Structure
-from autoseg.records.results import EnsembleChoice
 from autoseg.records.volumes import LabelMap
 from autoseg.stages.ensembling import HeldOut, calibrate
 from autoseg.stages.ensembling.calibrating import tempered

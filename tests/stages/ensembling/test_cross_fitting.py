@@ -3,7 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from autoseg.records.results import CaseScore, EnsembleChoice
+from autoseg.records.choice import EnsembleChoice
+from autoseg.records.evaluation import CaseScore
 from autoseg.stages.ensembling import HeldOut, ask, choose, cross_fit, estimates
 from autoseg.stages.ensembling.cross_fitting import parts
 from autoseg.stages.evaluating import score

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
+from autoseg.records.choice import EnsembleChoice, PostprocessingStep
 from autoseg.records.errors import DataError
 from autoseg.records.geometry import Grid
 from autoseg.records.labels import Labels, Region, Structure
-from autoseg.records.results import EnsembleChoice, PostprocessingStep
 from autoseg.records.volumes import LabelMap
 from autoseg.stages.ensembling import HeldOut, choose_postprocessing, postprocessing
 from autoseg.stages.ensembling.question import figure_row

@@ -3,11 +3,11 @@ import math
 import numpy as np
 import pytest
 
+from autoseg.records.choice import EnsembleChoice
 from autoseg.records.dataset import Case, Channel, Dataset, Fold
 from autoseg.records.errors import DataError, UsageError
 from autoseg.records.geometry import Grid
 from autoseg.records.labels import Labels, Region, Structure
-from autoseg.records.results import EnsembleChoice
 from autoseg.records.volumes import LabelMap
 from autoseg.stages.ensembling import Budget, HeldOut, ask, choose, held_out_cases
 from autoseg.stages.ensembling.counting import undecided

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from autoseg.records.evaluation import StructureScore
 from autoseg.records.geometry import Grid
 from autoseg.records.labels import Labels, Structure
 from autoseg.records.metrics import FAMILIES, METRICS, NAMES, Scoring
-from autoseg.records.results import StructureScore
 from autoseg.records.volumes import LabelMap
 from autoseg.stages.evaluating import missing, score
 from tests.stages.evaluating.six_masks import BY_HAND, CUBE, EMPTY, PAIRS

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from autoseg.records.errors import UsageError
-from autoseg.records.results import CaseScore, Evaluation
+from autoseg.records.evaluation import CaseScore, Evaluation
 from autoseg.stages.evaluating import CandidateTable, TrainedCandidate, compare_candidates
 from autoseg.stages.evaluating.paired_tests import holm
 from tests.stages.evaluating.test_tables import structure

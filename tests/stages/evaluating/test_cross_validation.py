@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from autoseg.records.errors import DataError, UsageError
+from autoseg.records.evaluation import CaseScore, Evaluation
 from autoseg.records.labels import Labels, Structure
-from autoseg.records.results import CaseScore, Evaluation
 from autoseg.stages.evaluating import evaluate_folder, pool
 
 

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from autoseg.records.errors import DataError
+from autoseg.records.evaluation import CaseScore, StructureScore
 from autoseg.records.geometry import Grid
 from autoseg.records.labels import Labels, Region, Structure
 from autoseg.records.metrics import FAMILIES, Scoring
-from autoseg.records.results import CaseScore, StructureScore
 from autoseg.records.volumes import LabelMap
 from autoseg.stages.evaluating import missing, score
 

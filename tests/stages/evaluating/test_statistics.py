@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from autoseg.records.errors import DataError
-from autoseg.records.results import CaseScore, Evaluation
+from autoseg.records.evaluation import CaseScore, Evaluation
 from autoseg.stages.evaluating import compare, interval
 from autoseg.stages.evaluating.statistics import dice_table, pooled_mean, resample_groups
 from tests.stages.evaluating.test_tables import structure

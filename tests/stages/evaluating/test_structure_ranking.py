@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from autoseg.records.results import CaseScore, Evaluation, StructureScore
+from autoseg.records.evaluation import CaseScore, Evaluation, StructureScore
 from autoseg.stages.evaluating import rank_structures
 
 

@@ -5,9 +5,9 @@ import pytest
 
 from autoseg.records.dataset import Case, Channel, Dataset
 from autoseg.records.errors import DataError, UsageError
+from autoseg.records.evaluation import CaseScore, Evaluation, LesionDetail, LesionScore
 from autoseg.records.labels import Labels, Structure
 from autoseg.records.metrics import usual_tolerance_mm
-from autoseg.records.results import CaseScore, Evaluation, LesionDetail, LesionScore
 from autoseg.stages.evaluating import by_attribute, by_lesion_count, by_lesion_place, scores_of, summarise, values_by
 from autoseg.stages.evaluating.statistics import _weighted_medians, bootstrap_interval, bootstrap_ratio
 from autoseg.stages.evaluating.tolerances import check_tolerances, read_tolerances

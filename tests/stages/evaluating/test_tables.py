@@ -4,7 +4,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from autoseg.records.results import CaseScore, Evaluation, StructureScore
+from autoseg.records.evaluation import CaseScore, Evaluation, StructureScore
 from autoseg.stages.evaluating import summarise, write_scores
 
 NAN, INF = math.nan, math.inf

@@ -6,11 +6,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from autoseg.records.configuration import Architecture
 from autoseg.records.dataset import Channel
 from autoseg.records.fingerprint import CaseFacts, Fingerprint, Intensity
 from autoseg.records.labels import Labels, Structure
 from autoseg.records.machine import DeviceProfile
-from autoseg.records.plan import Architecture, NetworkPreset, PlanningPreset, Preset, Recipe, ShortBudget
+from autoseg.records.preset import NetworkPreset, PlanningPreset, Preset, Recipe, ShortBudget
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from autoseg.records.errors import DataError, UsageError
-from autoseg.records.plan import NetworkPreset, Preset
+from autoseg.records.preset import NetworkPreset, Preset
 from autoseg.stages.planning import load_preset, with_class_vectors
 from tests.stages.planning.examples import labels
 

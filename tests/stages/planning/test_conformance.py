@@ -2,7 +2,7 @@
 
 import pytest
 
-from autoseg.records.plan import NetworkPreset, Recipe
+from autoseg.records.preset import NetworkPreset, Recipe
 from autoseg.stages.planning import make_plan
 from autoseg.stages.planning.elements import elements
 from autoseg.stages.planning.networks import architecture

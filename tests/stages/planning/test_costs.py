@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from autoseg.records.plan import NetworkPreset, Recipe
+from autoseg.records.preset import NetworkPreset, Recipe
 from autoseg.stages.planning import make_plan
 from autoseg.stages.planning.clock import Clock, run_clock
 from autoseg.stages.planning.costs import measure_curve, measure_line, meter, precision_of

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from autoseg.records.plan import MemoryEstimate
+from autoseg.records.configuration import MemoryEstimate
 from autoseg.stages.planning import compare, forecast, make_plan
 from autoseg.stages.planning.forecasting import corrected, rough
 from tests.stages.planning.examples import device, hanseg_like, hippocampus_like, linear_cost, preset

@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoseg.records.errors import ResourceError, UsageError
-from autoseg.records.plan import NetworkPreset, Plan, Preset
+from autoseg.records.plan import Plan
+from autoseg.records.preset import NetworkPreset, Preset
 from autoseg.stages.planning import Situation, choose_presets, make_plan
 from tests.stages.planning.examples import (
     Step,

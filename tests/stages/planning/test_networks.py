@@ -3,7 +3,7 @@ import math
 
 import pytest
 
-from autoseg.records.plan import NetworkPreset, PlanningPreset, Preset, Recipe
+from autoseg.records.preset import NetworkPreset, PlanningPreset, Preset, Recipe
 from autoseg.stages.planning import make_plan
 from autoseg.stages.planning.networks import FAMILIES, architecture, rule_of_shape
 from tests.stages.planning.examples import Step, device, fingerprint, hanseg_like, hippocampus_like, labels

@@ -2,17 +2,10 @@ import re
 
 import pytest
 
+from autoseg.records.configuration import Configuration
 from autoseg.records.errors import UsageError
-from autoseg.records.plan import (
-    Augmentation,
-    Configuration,
-    NetworkPreset,
-    Plan,
-    PlanningPreset,
-    Preset,
-    Recipe,
-    ShortBudget,
-)
+from autoseg.records.plan import Plan
+from autoseg.records.preset import Augmentation, NetworkPreset, PlanningPreset, Preset, Recipe, ShortBudget
 from autoseg.stages.planning import change_preset, load_preset, preset_names
 from autoseg.workspace import plans_folder
 

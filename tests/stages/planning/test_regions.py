@@ -1,7 +1,8 @@
 import pytest
 
+from autoseg.records.configuration import Configuration
 from autoseg.records.fingerprint import Fingerprint, PieceFacts
-from autoseg.records.plan import Configuration, PlanningPreset, Recipe
+from autoseg.records.preset import PlanningPreset, Recipe
 from autoseg.stages.planning import make_plan
 from autoseg.stages.planning.frame import survey
 from autoseg.stages.planning.regions import wanted, windows

@@ -1,6 +1,7 @@
 from concurrent.futures import ThreadPoolExecutor
 
-from autoseg.records.plan import Architecture, Recipe
+from autoseg.records.configuration import Architecture
+from autoseg.records.preset import Recipe
 from autoseg.stages.planning.remembered import remembering
 from tests.stages.planning.examples import linear_cost
 

@@ -1,7 +1,7 @@
 import pytest
 
 from autoseg.records.errors import UsageError
-from autoseg.records.plan import Augmentation, PlanningPreset
+from autoseg.records.preset import Augmentation, PlanningPreset
 from autoseg.stages.planning import rules
 from tests.stages.planning.examples import fingerprint
 

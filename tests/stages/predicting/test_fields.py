@@ -10,11 +10,14 @@ import torch
 
 from autoseg.images import store
 from autoseg.networks import catalog, weights
+from autoseg.records.choice import PostprocessingStep
+from autoseg.records.configuration import Normalization, Previous
 from autoseg.records.errors import DataError, UsageError
 from autoseg.records.geometry import Box, Grid
 from autoseg.records.labels import Labels, Structure
-from autoseg.records.plan import Augmentation, Normalization, Previous, Recipe
-from autoseg.records.results import PostprocessingStep, StoredField, TrainedModel
+from autoseg.records.markers import StoredField
+from autoseg.records.model import TrainedModel
+from autoseg.records.preset import Augmentation, Recipe
 from autoseg.records.volumes import Image, LabelMap, Passage
 from autoseg.stages import predicting
 from autoseg.stages.predicting.fields import Member, Options, follow, one_hot, predict_fields

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoseg.images import regrid
+from autoseg.records.configuration import Normalization
 from autoseg.records.geometry import Box, Grid
-from autoseg.records.plan import Augmentation, Normalization, Recipe
+from autoseg.records.preset import Augmentation, Recipe
 from autoseg.records.volumes import Image, LabelMap
 from autoseg.stages import predicting
 from autoseg.stages.predicting.fields import Member, Options

@@ -7,9 +7,9 @@ from autoseg.images.proposals import LEVELS, Foreground, covered
 from autoseg.images.regrid import Field, home
 from autoseg.networks import sliding_window
 from autoseg.networks.sweep import Setting
+from autoseg.records.configuration import Regions
 from autoseg.records.errors import DataError
 from autoseg.records.geometry import Box
-from autoseg.records.plan import Regions
 from autoseg.stages.predicting.held_out import to_probabilities
 from autoseg.stages.predicting.proposing import foreground_of
 from autoseg.stages.predicting.regional import compute, regions_of, sure_background, widened
@@ -102,7 +102,7 @@ def test_a_small_box_is_seen_in_the_middle_of_a_window_inside_the_image(box, aro
 @pytest.mark.parametrize("output", ["softmax", "sigmoid"])
 def test_new_scans_and_stored_ones_propose_alike(output, image, tmp_path):
     from autoseg.images.store import write_probabilities
-    from autoseg.records.results import StoredField
+    from autoseg.records.markers import StoredField
     from autoseg.stages.predicting.proposing import stored_foreground
     from autoseg.storage import write_record
 

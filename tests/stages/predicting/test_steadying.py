@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from autoseg.images.signs import ALL_SIGNS, SIGNS
-from autoseg.records.plan import Previous
-from autoseg.records.results import StoredField
+from autoseg.records.configuration import Previous
+from autoseg.records.markers import StoredField
 from autoseg.records.volumes import LabelMap
 from autoseg.stages import predicting
 from autoseg.stages.predicting.fields import Member, Options

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from autoseg.images import regrid
 from autoseg.images.regrid import Field
+from autoseg.records.configuration import Normalization
 from autoseg.records.errors import ResourceError, UserError
 from autoseg.records.geometry import Box, Grid
-from autoseg.records.plan import Normalization
 from autoseg.records.volumes import Image
 from autoseg.stages import predicting
 from autoseg.stages.predicting import streaming

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from autoseg.records.results import CaseScore, Evaluation, StructureScore
+from autoseg.records.evaluation import CaseScore, Evaluation, StructureScore
 from autoseg.stages.reporting.failures import failures
 
 NAN = float("nan")

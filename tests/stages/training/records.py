@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from autoseg.records.configuration import Architecture, Configuration, MemoryEstimate, Normalization, Previous
 from autoseg.records.dataset import Channel
 from autoseg.records.geometry import Box, Grid
 from autoseg.records.labels import Labels, Structure
 from autoseg.records.machine import DeviceProfile
-from autoseg.records.plan import Architecture, Configuration, MemoryEstimate, Normalization, Plan, Previous, Recipe
-from autoseg.records.results import ModelId
+from autoseg.records.model import ModelId
+from autoseg.records.plan import Plan
+from autoseg.records.preset import Recipe
 from autoseg.records.volumes import Passage, PreprocessedCase
 from autoseg.stages import training
 from autoseg.stages.training import Terms, TrainingSet

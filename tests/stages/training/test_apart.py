@@ -1,7 +1,7 @@
 import pytest
 
 from autoseg.records.errors import UsageError
-from autoseg.records.plan import Recipe
+from autoseg.records.preset import Recipe
 from autoseg.stages.training import apart
 from tests.stages.training.records import make_case
 

@@ -3,7 +3,7 @@ import hashlib
 import pytest
 
 from autoseg.records.errors import UsageError
-from autoseg.records.results import Extension, RunRecord, TrainedModel
+from autoseg.records.model import Extension, RunRecord, TrainedModel
 from autoseg.stages.training import history
 from autoseg.storage import read_record
 from tests.stages.training.records import MODEL, fit, make_cases, make_plan

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from autoseg.records.configuration import Sides
 from autoseg.records.errors import DataError
-from autoseg.records.plan import Augmentation, Sides
+from autoseg.records.preset import Augmentation
 from autoseg.stages.training import feeding, sampling
 from tests.stages.training.records import make_case, make_cases
 from tests.stages.training.test_sampling import RULES

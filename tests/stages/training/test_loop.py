@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import load_file
 
 from autoseg.records.errors import DataError, ResourceError, UsageError, UserError
-from autoseg.records.plan import Recipe
-from autoseg.records.results import RunRecord, TrainedModel
+from autoseg.records.model import RunRecord, TrainedModel
+from autoseg.records.preset import Recipe
 from autoseg.stages.training import history, loop
 from autoseg.stages.training.request import FoldFacts
 from autoseg.storage import read_record

@@ -6,7 +6,7 @@ from safetensors.torch import load_file
 
 from autoseg.networks import catalog, nnunet_weights
 from autoseg.records.errors import DataError, UsageError, UserError
-from autoseg.records.results import RunRecord
+from autoseg.records.model import RunRecord
 from autoseg.stages.training import learner, pretrained
 from autoseg.storage import read_record
 from tests.stages.training.records import MODEL, RECIPE, fit, make_cases, make_configuration, make_plan, make_request

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from autoseg.networks import catalog, losses, step
+from autoseg.records.configuration import Configuration
 from autoseg.records.geometry import Shape
-from autoseg.records.plan import Configuration, Plan
+from autoseg.records.plan import Plan
 from autoseg.storage import read_record
 from autoseg.workspace import plans_folder
 

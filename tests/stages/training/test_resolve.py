@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from autoseg.records.errors import ResourceError
-from autoseg.records.plan import Recipe
-from autoseg.records.results import RunRecord
+from autoseg.records.model import RunRecord
+from autoseg.records.preset import Recipe
 from autoseg.stages.training import history, resolve
 from autoseg.storage import read_record
 from tests.stages.training.records import MODEL, fit, make_cases, make_configuration, make_plan, make_request

@@ -5,7 +5,7 @@ import pytest
 
 from autoseg.images.context import with_neighbours
 from autoseg.records.errors import DataError
-from autoseg.records.plan import Augmentation
+from autoseg.records.preset import Augmentation
 from autoseg.stages.training import sampling
 from autoseg.stages.training.sampling import Rules
 from tests.stages.training.records import make_case, make_cases

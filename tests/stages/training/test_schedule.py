@@ -2,7 +2,7 @@ from itertools import pairwise
 
 import pytest
 
-from autoseg.records.plan import Recipe
+from autoseg.records.preset import Recipe
 from autoseg.stages.training.schedule import rate
 
 

@@ -13,9 +13,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from autoseg.records.configuration import Regions
 from autoseg.records.errors import DataError, ResourceError, UsageError
-from autoseg.records.plan import Recipe, Regions
-from autoseg.records.results import RunRecord
+from autoseg.records.model import RunRecord
+from autoseg.records.preset import Recipe
 from autoseg.records.volumes import CaseRegions
 from autoseg.stages.training import history, loop, team
 from autoseg.storage import read_record
