@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from autoseg.images import postprocess, regrid, store
+from autoseg.images import home, postprocess, store
 from autoseg.images.cases import read_image
-from autoseg.images.regrid import Field
+from autoseg.images.fields import Field
 from autoseg.pipeline.predicting import options_for
 from autoseg.records.choice import PostprocessingStep
 from autoseg.records.dataset import Case
@@ -81,7 +81,7 @@ def label_maps(
         for name, share in shares.items():
             kept = stored_field(folder / name / which, case.id, plan.labels.output)
             fields.append(Field(kept.array, kept.passage, share))
-        array = regrid.home(fields, output=plan.labels.output, region_values=plan.labels.region_values)
+        array = home.home(fields, output=plan.labels.output, region_values=plan.labels.region_values)
         grid = fields[0].passage.original
         yield case, LabelMap(postprocess.apply(array, postprocessing, plan.labels, grid.spacing_mm), grid)
 

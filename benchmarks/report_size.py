@@ -153,11 +153,11 @@ def moved(truth_map: LabelMap, key: str) -> LabelMap:
 
 def keep_field(folder: Path, id: str, found: LabelMap, labels: Labels) -> None:
     """Keep a label map as the probabilities that a model is sure of."""
-    from autoseg.images import regrid
+    from autoseg.images import orientation
     from autoseg.records.geometry import Box
 
-    oriented = regrid.orient_grid(found.grid)
-    array = regrid.orient(found.array, found.grid)[0]
+    oriented = orientation.orient_grid(found.grid)
+    array = orientation.orient(found.array, found.grid)[0]
     way = Passage(original=found.grid, oriented=oriented, crop=Box(start=(0, 0, 0), stop=oriented.shape),
                   network=oriented)  # fmt: skip
     sure = np.stack([array == value for value in range(labels.output_channels)]).astype(np.float32)

@@ -28,7 +28,8 @@ def main() -> None:
 
 def by_autoseg(logits: np.ndarray, spacing_mm: list[float]) -> tuple[np.ndarray, float]:
     """Return (Z, Y, X) labels, and seconds."""
-    from autoseg.images.home import Field, home
+    from autoseg.images.fields import Field
+    from autoseg.images.home import home
     from autoseg.records.geometry import Box, Grid
     from autoseg.records.volumes import Passage
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from autoseg.images import bias_field, regrid
+from autoseg.images import bias_field, fields, home
 from autoseg.images.cases import read_image, read_labels
 from autoseg.pipeline import preparing
 from autoseg.records.dataset import Dataset
@@ -80,7 +80,7 @@ def test_a_crop_comes_back_exactly_and_specks_are_gone(source: Path, tmp_path: P
     seen = preprocessing.prepare(image, labels, configuration, case=case.id)
     assert np.prod(seen.passage.crop.shape) < 0.8 * whole.size
     logits = np.stack([seen.labels == value for value in range(3)]).astype(np.float32) * 20 - 10
-    back = regrid.home([regrid.Field(logits, seen.passage)], output="softmax")
+    back = home.home([fields.Field(logits, seen.passage)], output="softmax")
     assert np.array_equal(back, whole)
 
 

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from autoseg.images.home import Field, Output, mean_slabs
+from autoseg.images.fields import Field, Output
 from autoseg.images.orientation import reorient
+from autoseg.images.slabs import mean_slabs
 
 
 def doubt(voices: Sequence[Sequence[Field]], *, output: Output) -> tuple[np.ndarray, np.ndarray]:

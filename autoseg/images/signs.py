@@ -11,7 +11,8 @@ from math import prod
 import numpy as np
 from scipy import ndimage
 
-from autoseg.images.home import Field, Output, mean_slabs
+from autoseg.images.fields import Field, Output
+from autoseg.images.slabs import mean_slabs
 from autoseg.images.steadiness import STEADINESS
 from autoseg.records.geometry import Triple
 

@@ -15,7 +15,7 @@ from functools import partial
 import numpy as np
 from scipy import ndimage
 
-from autoseg.images.home import Output
+from autoseg.images.fields import Output
 
 STEADINESS = ("wobble", "texture", "contrast")
 # What a change does to intensities, in standard deviations of the channel, or to sizes.

@@ -60,7 +60,7 @@ def explore(
 
 
 def _look(task: _Task) -> ExploredCase:
-    from autoseg.images import cases, regrid
+    from autoseg.images import cases, orientation
 
     case = task.case
     image = cases.read_image(case.images, task.channels, task.corrections, case=case.id, kept=task.kept)
@@ -72,7 +72,7 @@ def _look(task: _Task) -> ExploredCase:
     taken = image.array.reshape(len(image.array), -1)[:, :: (image.array[0].size // MOST_VOXELS) | 1]
     seen = taken[:, (taken != 0).any(axis=0)]
     here = [(index, item) for index, item in enumerate(task.channels) if item.name in case.images]
-    oriented = regrid.orient_grid(image.grid)
+    oriented = orientation.orient_grid(image.grid)
     return ExploredCase(
         id=case.id,
         shape=oriented.shape,

@@ -132,22 +132,22 @@ def _all_well(found: Sequence[tuple[str, _Measured | UserError]]) -> list[_Measu
 
 
 def _measure_case(order: _Order) -> _Measured:
-    from autoseg.images import cases, regrid
+    from autoseg.images import cases, orientation, regrid
 
     case, labels = order.case, order.labels
     image = cases.read_image(case.images, order.channels, order.corrections, case=case.id, kept=order.kept)
-    array, grid = regrid.orient(image.array, image.grid)
+    array, grid = orientation.orient(image.array, image.grid)
     box = regrid.nonzero_box(array)
     cut = box.slices()
     array = array[(slice(None), *cut)]
     values = np.zeros(box.shape, np.uint8)
     if case.labels is not None:
         read = cases.read_labels(case.labels, labels, image.grid, case=case.id, corrections=order.corrections)
-        values = regrid.orient(read.array, image.grid)[0][cut]
+        values = orientation.orient(read.array, image.grid)[0][cut]
     structures = len(labels.structures)
     # Counted only up to the structures: the value after them means "ignored".
     voxels = np.bincount(values.ravel(), minlength=structures + 1)[1 : structures + 1]
-    valid = None if image.valid is None else regrid.orient(image.valid, image.grid)[0][(slice(None), *cut)]
+    valid = None if image.valid is None else orientation.orient(image.valid, image.grid)[0][(slice(None), *cut)]
     kept = float(np.prod(box.shape) / np.prod(grid.shape))
     return _Measured(
         facts=CaseFacts(

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from autoseg.images.doubt import doubt
-from autoseg.images.home import Field
+from autoseg.images.fields import Field
 from autoseg.records.geometry import Box, Grid
 from autoseg.records.volumes import Passage
 

@@ -7,17 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoseg.images.regrid import (
-    Field,
-    home,
-    home_probabilities,
-    home_regions,
-    paint_regions,
-    plan_passage,
-    reorient,
-    resize,
-    to_network,
-)
+from autoseg.images.fields import Field
+from autoseg.images.home import home, home_probabilities, home_regions, paint_regions
+from autoseg.images.orientation import reorient
+from autoseg.images.regrid import plan_passage, to_network
+from autoseg.images.resizing import resize
 from autoseg.records.errors import DataError
 from autoseg.records.geometry import Box, Grid
 from autoseg.records.volumes import Image, LabelMap, Passage

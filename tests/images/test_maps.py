@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from autoseg.images import regrid
+from autoseg.images import orientation
 from autoseg.images.maps import at_home
 from autoseg.records.geometry import Box, Grid
 from autoseg.records.volumes import Passage
@@ -12,7 +12,7 @@ from autoseg.records.volumes import Passage
 
 def test_a_map_is_put_back_turned_and_interpolated() -> None:
     original = Grid(shape=(4, 6, 8), spacing_mm=(1, 1, 1), direction=((-1, 0, 0), (0, 1, 0), (0, 0, 1)))
-    oriented = regrid.orient_grid(original)
+    oriented = orientation.orient_grid(original)
     crop = Box(start=(0, 2, 4), stop=(4, 6, 8))
     network = oriented.model_copy(update={"shape": (2, 2, 2), "spacing_mm": (2.0, 2.0, 2.0)})
     field = np.zeros((2, 2, 2), np.float32)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from autoseg.images import regrid
+from autoseg.images import orientation
 from autoseg.images.orientation import permute_grid
 from autoseg.images.proposals import (
     CANDIDATES,
@@ -83,7 +83,7 @@ def test_a_box_goes_where_its_voxels_go(order, flips):
     target = Passage(original=source.original, oriented=grid, crop=Box(start=(0, 0, 0), stop=grid.shape), network=grid)
     mask = np.zeros(shape, bool)
     mask[1:3, 2:7, 4:5] = True
-    there = regrid.reorient(mask, source.original, grid)
+    there = orientation.reorient(mask, source.original, grid)
     assert carried(pieces_of(mask)[0], source, target).tolist() == pieces_of(there)[0].tolist()
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from autoseg.images.home import Field
+from autoseg.images.fields import Field
 from autoseg.images.signs import SIGNS, signs_of
 from autoseg.records.geometry import Box, Grid
 from autoseg.records.volumes import Passage

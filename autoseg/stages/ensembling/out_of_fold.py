@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from autoseg.images import postprocess, regrid
+from autoseg.images import fields, home, postprocess
 from autoseg.images.signs import signs_of
 from autoseg.records.choice import EnsembleChoice, Share
 from autoseg.records.dataset import Case, Dataset
@@ -76,26 +76,26 @@ class OutOfFold:
         """Return what a person drew in a case."""
         return truth(self.dataset, self.dataset.case(case))
 
-    def field(self, candidate: str, case: str, *, share: Share = 1.0) -> regrid.Field:
+    def field(self, candidate: str, case: str, *, share: Share = 1.0) -> fields.Field:
         """Return what a candidate said of a case, as logits on its network grid."""
         folder = predicting.fold_folder(self.work, self.dataset, self.candidates[candidate][0], case) / "held_out"
         kept = predicting.stored_field(folder, case, self.plan.labels.output)
-        return regrid.Field(kept.array, kept.passage, share)
+        return fields.Field(kept.array, kept.passage, share)
 
     def probabilities(self, candidate: str, case: str) -> np.ndarray:
         """Return uint8 probabilities (0 to 255), (K, Z, Y, X), in the scan's geometry."""
         fields = [self.field(candidate, case)]
-        return np.round(regrid.home_probabilities(fields, output=self.plan.labels.output) * 255).astype(np.uint8)
+        return np.round(home.home_probabilities(fields, output=self.plan.labels.output) * 255).astype(np.uint8)
 
     def merged_probabilities(self, shares: Mapping[str, Share], case: str) -> np.ndarray:
         """Return float32 probabilities (K, Z, Y, X) of candidates together in the scan's geometry, before cleaning."""
         fields = [self.field(name, case, share=share) for name, share in shares.items()]
-        return regrid.home_probabilities(fields, output=self.plan.labels.output)
+        return home.home_probabilities(fields, output=self.plan.labels.output)
 
     def merged(self, choice: EnsembleChoice, case: str) -> LabelMap:
         """Return a choice's label map of a case, cleaned as the choice says."""
         fields = [self.field(name, case, share=share) for name, share in choice.shares.items()]
-        array = regrid.home(fields, output=self.plan.labels.output, region_values=self.plan.labels.region_values)
+        array = home.home(fields, output=self.plan.labels.output, region_values=self.plan.labels.region_values)
         grid = fields[0].passage.original
         return LabelMap(postprocess.apply(array, choice.postprocessing, self.plan.labels, grid.spacing_mm), grid)
 

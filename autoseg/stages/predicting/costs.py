@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 import torch
 
 from autoseg.images import regrid
-from autoseg.images.home import LOGIT_SLABS, SLAB_BYTES
-from autoseg.images.regrid import Field
+from autoseg.images.fields import Field
+from autoseg.images.slabs import LOGIT_SLABS, SLAB_BYTES
 from autoseg.networks.sweep import count_windows, sweep
 from autoseg.records.errors import UserError
 from autoseg.records.geometry import Box, Grid, Shape

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from autoseg.images.doubt import doubt
-from autoseg.images.home import Field, Output
+from autoseg.images.fields import Field, Output
 from autoseg.images.signs import signs_of
 from autoseg.records.volumes import Doubt, Image
 from autoseg.stages.predicting.fields import Earlier, Member, Options, predict_fields

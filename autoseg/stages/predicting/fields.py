@@ -10,8 +10,8 @@ import torch
 
 from autoseg.images import regrid
 from autoseg.images.context import merged, split_by_side, with_neighbours
+from autoseg.images.fields import Field
 from autoseg.images.proposals import Foreground
-from autoseg.images.regrid import Field
 from autoseg.networks import sliding_window
 from autoseg.networks.sweep import Setting, Swap, flips_along, puts_off_heads
 from autoseg.records.choice import Share

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from autoseg.images import regrid, store
-from autoseg.images.regrid import Field
+from autoseg.images.fields import Field
 from autoseg.records.labels import Labels
 from autoseg.records.markers import StoredField
 from autoseg.records.volumes import Image, LabelMap, Prediction

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from autoseg.images import postprocess, regrid
+from autoseg.images.fields import Field
 from autoseg.images.home import Keep
 from autoseg.images.proposals import Foreground
-from autoseg.images.regrid import Field
 from autoseg.records.choice import PostprocessingStep
 from autoseg.records.geometry import Box, Grid
 from autoseg.records.labels import Labels

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from autoseg.images import proposals
+from autoseg.images.fields import Field
 from autoseg.images.proposals import LEVELS, Counted, Foreground
-from autoseg.images.regrid import Field
 from autoseg.images.store import read_array
 from autoseg.networks.sweep import sweep_axis
 from autoseg.records.configuration import Configuration, Regions

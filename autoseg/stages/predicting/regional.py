@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from autoseg.images.home import Rows
+from autoseg.images.fields import Rows
 from autoseg.images.proposals import Foreground, carried, covered, grown, level_of, proposals, united
 from autoseg.networks import sliding_window
 from autoseg.networks.sweep import Setting

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from autoseg.images.context import split_by_side
-from autoseg.images.home import Output
+from autoseg.images.fields import Output
 from autoseg.images.steadiness import STEADINESS, look_again, steadiness_of
 from autoseg.networks import sliding_window
 from autoseg.records.errors import UserError

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from autoseg.compute.workers import free_memory_bytes
-from autoseg.images.home import Rows
+from autoseg.images.fields import Rows
 from autoseg.networks.sweep import Setting, buffer_bytes, sweep
 from autoseg.records.errors import ResourceError, UserError
 from autoseg.records.geometry import Box

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from autoseg.images import regrid
+from autoseg.images import orientation
 from autoseg.images.cases import read_image
 from autoseg.records.check import CheckReport
 from autoseg.records.dataset import Dataset
@@ -172,7 +172,7 @@ def _picture(dataset: Dataset, id: str, kept: Path) -> str:
         drawn = None if case.labels is None else truth(dataset, case)
     except UserError:
         return ""  # it was readable a moment ago; the check says what is wrong
-    array, grid = regrid.orient(image.array, image.grid)
+    array, grid = orientation.orient(image.array, image.grid)
     empty = np.zeros(grid.shape, np.uint8)
-    labels = empty if drawn is None else regrid.orient(drawn.array, image.grid)[0]
+    labels = empty if drawn is None else orientation.orient(drawn.array, image.grid)[0]
     return figures.overlay(array[0], LabelMap(empty, grid), LabelMap(labels, grid))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autoseg import __version__
-from autoseg.images import regrid
+from autoseg.images import orientation
 from autoseg.records.volumes import Image, LabelMap
 from autoseg.stages.predicting import Explanation, Method
 from autoseg.stages.reporting import figures
@@ -47,11 +47,11 @@ class _Shown:
 
 def write_explained(found: Explained, folder: Path) -> Path:
     """Write `explained.html` and `<stem>.png` of each map into a folder, and return the page's path."""
-    array, grid = regrid.orient(found.image.array, found.image.grid)
-    prediction = LabelMap(regrid.orient(found.prediction.array, found.image.grid)[0], grid)
+    array, grid = orientation.orient(found.image.array, found.image.grid)
+    prediction = LabelMap(orientation.orient(found.prediction.array, found.image.grid)[0], grid)
     shown = []
     for item, stem in zip(found.maps, found.stems, strict=True):
-        picture = figures.heat(array[0], regrid.orient(item.field, found.image.grid)[0], prediction)
+        picture = figures.heat(array[0], orientation.orient(item.field, found.image.grid)[0], prediction)
         write_bytes(folder / f"{stem}.png", base64.b64decode(picture.partition(",")[2]))
         shares = sorted(item.shares.items(), key=lambda pair: -pair[1])
         shown.append(_Shown(item.target, picture, f"{stem}.nii.gz", not item.field.any(), shares))

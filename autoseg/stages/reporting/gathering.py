@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from autoseg.images import regrid
+from autoseg.images import orientation
 from autoseg.images.cases import read_image
 from autoseg.records.check import CheckReport
 from autoseg.records.choice import EnsembleChoice
@@ -79,9 +79,9 @@ def maps(there: OutOfFold, choice: EnsembleChoice, id: str, work: Workspace) -> 
     dataset = work.dataset()
     case = dataset.case(id)
     image = read_image(case.images, dataset.channels, dataset.corrections, case=id, kept=work.registrations)
-    array, grid = regrid.orient(image.array, image.grid)
+    array, grid = orientation.orient(image.array, image.grid)
     pair = (truth(dataset, case), there.merged(choice, id))
-    drawn, found = (LabelMap(regrid.orient(item.array, image.grid)[0], grid) for item in pair)
+    drawn, found = (LabelMap(orientation.orient(item.array, image.grid)[0], grid) for item in pair)
     return array[0], drawn, found
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from autoseg.images import regrid
+from autoseg.images import orientation
 from autoseg.images.cases import read_image
 from autoseg.records.dataset import Correction, Dataset
 from autoseg.records.errors import UserError
@@ -88,8 +88,8 @@ def _picture(work: Workspace, dataset: Dataset, id: str, channel: str) -> str:
         )
     except UserError:
         return ""
-    fixed, grid = regrid.orient(after.array[first], after.grid)
-    layers = [regrid.orient(image.array[index], image.grid)[0] for image in (before, after)]
+    fixed, grid = orientation.orient(after.array[first], after.grid)
+    layers = [orientation.orient(image.array[index], image.grid)[0] for image in (before, after)]
     return figures.outlines(fixed, layers, grid.spacing_mm, titles=("before", "after"))
 
 

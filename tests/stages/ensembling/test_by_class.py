@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from autoseg.images.home import Field, home, home_probabilities
+from autoseg.images.fields import Field
+from autoseg.images.home import home, home_probabilities
 from autoseg.records.choice import EnsembleChoice
 from autoseg.records.geometry import Box, Grid
 from autoseg.records.labels import Region

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoseg.images import regrid
+from autoseg.images import orientation, regrid
 from autoseg.records.configuration import Normalization
 from autoseg.records.geometry import Box, Grid
 from autoseg.records.preset import Augmentation, Recipe
@@ -103,13 +103,13 @@ def test_a_region_holds_what_was_found_and_a_whole_patch(
     found = np.zeros(GRID.shape, np.uint8)
     for voxel in voxels:
         found[voxel] = 1
-    everything = Box(start=(0, 0, 0), stop=regrid.orient_grid(GRID).shape)
+    everything = Box(start=(0, 0, 0), stop=orientation.orient_grid(GRID).shape)
     passage = regrid.plan_passage(GRID, everything, configuration(spacing_mm=spacing_mm))
     whole = Box(start=(0, 0, 0), stop=passage.network.shape)
     box = region_on(LabelMap(found, GRID), passage, patch) or whole
     assert all(0 <= a < b <= size for a, b, size in zip(box.start, box.stop, passage.network.shape))
     assert all(b - a >= min(size, p) for a, b, size, p in zip(box.start, box.stop, passage.network.shape, patch))
-    seen = np.argwhere(regrid.reorient(found, passage.original, passage.oriented))
+    seen = np.argwhere(orientation.reorient(found, passage.original, passage.oriented))
     place = (seen + 0.5) * np.divide(passage.network.shape, passage.crop.shape)
     assert (place > box.start).all()
     assert (place < box.stop).all()

@@ -3,8 +3,9 @@ import pytest
 import torch
 from torch import nn
 
+from autoseg.images.fields import Field
+from autoseg.images.home import home
 from autoseg.images.proposals import LEVELS, Foreground, covered
-from autoseg.images.regrid import Field, home
 from autoseg.networks import sliding_window
 from autoseg.networks.sweep import Setting
 from autoseg.records.configuration import Regions

@@ -11,8 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoseg.images import regrid
-from autoseg.images.regrid import Field
+from autoseg.images import home
+from autoseg.images.fields import Field
 from autoseg.records.configuration import Normalization
 from autoseg.records.errors import ResourceError, UserError
 from autoseg.records.geometry import Box, Grid
@@ -79,19 +79,19 @@ def test_slabs_tiles_and_batches_give_the_labels_of_the_whole_volume(
 ) -> None:
     keys = {"output": output, "region_values": (1, 2, 3)}
     fields = open_fields(scan(), LINEUPS[name], case="a", options=Options())
-    whole = regrid.home(fields, **keys)
+    whole = home.home(fields, **keys)
     assert len(np.unique(whole)) > 2
     batched = [
         replace(item, array=replace(item.array, setting=replace(item.array.setting, window_batch=window_batch)))
         for item in fields
     ]
-    found = regrid.home(batched, **keys, memory_bytes=memory_bytes, slab_bytes=slab_bytes)
+    found = home.home(batched, **keys, memory_bytes=memory_bytes, slab_bytes=slab_bytes)
     np.testing.assert_array_equal(found, whole)
 
 
 def test_streamed_labels_are_those_of_stored_logits() -> None:
     options = Options(step_fraction=0.6)
-    stored = regrid.home(predict_fields(scan(), LINEUPS["folds"], case="a", options=options), output="softmax")
+    stored = home.home(predict_fields(scan(), LINEUPS["folds"], case="a", options=options), output="softmax")
     prediction = predicting.predict_scan(scan(), LINEUPS["folds"], case="a", labels=LABELS, options=options)
     np.testing.assert_array_equal(prediction.labels.array, stored)
 
@@ -117,7 +117,7 @@ def test_a_part_of_the_network_grid_gives_the_labels_there_and_background_elsewh
     (field,) = predict_fields(scan(), LINEUPS["one"], case="a", options=Options())
     inside = Box(start=(3, 4, 5), stop=(10, 15, 20))
     part = Field(field.array[(slice(None), *inside.slices())], field.passage, 1.0, inside)
-    whole, found = (regrid.home([item], output="softmax") for item in (field, part))
+    whole, found = (home.home([item], output="softmax") for item in (field, part))
     assert 0 < np.count_nonzero(found) < np.count_nonzero(whole)
     # Only voxels between the last rows inside and the first ones outside may differ.
     assert np.mean(found[found > 0] == whole[found > 0]) > 0.8
