@@ -32,7 +32,7 @@ from nnunet_model import PEER_SCRIPT, Run, make_model, run
 from scipy import ndimage
 
 from autoseg.images.files import read_header, read_volume, write_volume
-from autoseg.networks.sweep import window_starts
+from autoseg.networks.patches import window_starts
 from autoseg.records.geometry import Grid
 
 WAY_HOME = Path(__file__).with_name("way_home.py")

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from autoseg.networks.sweep import ROWS_AT_ONCE, Setting, sweep, sweep_axis
+from autoseg.networks.passes import Setting
+from autoseg.networks.sweep import ROWS_AT_ONCE, sweep, sweep_axis
 
 # A CPU gains nothing from larger batches than this (measured: a U-Net at 40x56x40, one core, 1 to 8 patches at once:
 # 53 to 75 ms a patch in bfloat16); a card has to be kept busy.

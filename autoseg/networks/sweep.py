@@ -8,80 +8,24 @@ voxel adds up the same numbers in the same order however the image is cut, so ti
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from autoseg.networks.heads import Head, feature_count, heads_of, put_off, without_head
-from autoseg.networks.step import autocast
+from autoseg.networks.passes import Setting, Start, Swap, computed, evaluating
+from autoseg.networks.patches import importance, missing, pad, window_starts
 from autoseg.records.errors import UserError
 from autoseg.records.geometry import Box
 
-WEIGHT_FLOOR = 1e-4
-SIGMA_FRACTION = 1 / 8
 # Finished rows are handed on a few at a time, so that a copy of them stays small.
 ROWS_AT_ONCE = 8
 # So many are read of them at once, where each becomes a hundred classes only then.
 ROWS_READ = 4
-
-Axes = tuple[int, ...]
-Start = tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Swap:
-    """What a flip along `axis` does: output channel k is what channel `channels[k]` was, and so of the input.
-
-    Attributes:
-        inputs: The same of the input's channels (a cascade's structures); empty where none change places.
-    """
-
-    axis: int
-    channels: tuple[int, ...]
-    inputs: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class Setting:
-    """How windows are computed: the mean over windows, flips and networks.
-
-    Windows overlap by `1 - step_fraction`, spread evenly from edge to edge, and weigh less towards their borders (a
-    Gaussian, sigma 1/8 of the patch).
-
-    Attributes:
-        networks: On `device`; all see the same windows.
-        patch: Voxels of a window along (z, y, x), z = 1 for 2D networks.
-        dimensions: 2 or 3, of the networks.
-        flips: Axes that each pass over a window is flipped along; () is the window as it is.
-        step_fraction: Distance between windows over the patch, above 0, at most 1.
-        precision: Of the networks; sums are float32.
-        device: Where to compute.
-        window_batch: Patches (windows times flips) computed at once.
-        merge: One field for the mean of the networks instead of one a network.
-        swap: Channels that a flip exchanges.
-        cancel: Asked before each batch; True stops.
-
-    Source:
-        Isensee et al. 2021, doi:10.1038/s41592-020-01008-z (inference).
-    """
-
-    networks: tuple[nn.Module, ...]
-    patch: tuple[int, ...]
-    dimensions: int
-    flips: tuple[Axes, ...] = ((),)
-    step_fraction: float = 0.5
-    precision: str = "float32"
-    device: torch.device = torch.device("cpu")  # noqa: RUF009
-    window_batch: int = 1
-    merge: bool = True
-    swap: Swap | None = None
-    cancel: Callable[[], bool] | None = None
 
 
 @dataclass
@@ -118,31 +62,6 @@ class Rows:
             if low < high:
                 parts.append(block.narrow(dimension, low - first, high - low))
         return parts[0] if len(parts) == 1 else torch.cat(parts, dimension)
-
-
-def flips_along(axes: Sequence[int], dimensions: int) -> tuple[Axes, ...]:
-    """Return every subset of the axes, none first; 2D networks are never flipped along z."""
-    there = [axis for axis in sorted(axes) if dimensions == 3 or axis > 0]
-    return tuple(subset for count in range(len(there) + 1) for subset in itertools.combinations(there, count))
-
-
-def window_starts(size: int, patch: int, step_fraction: float) -> tuple[int, ...]:
-    """Return where windows start along an axis of `size` >= `patch` voxels: evenly spread from edge to edge."""
-    step = max(1.0, patch * step_fraction)
-    count = math.ceil((size - patch) / step) + 1
-    if count == 1:
-        return (0,)
-    return tuple(round(index * (size - patch) / (count - 1)) for index in range(count))
-
-
-def importance(patch_shape: Sequence[int]) -> Tensor:
-    """Return the weight of each voxel of a patch, 1 at its centre: float32, `patch_shape`."""
-    weight = torch.ones(())
-    for size in patch_shape:
-        offset = torch.arange(size, dtype=torch.float32) - (size - 1) / 2
-        weight = weight[..., None] * torch.exp(-0.5 * (offset / (size * SIGMA_FRACTION)) ** 2)
-    # The corners of a patch must still count where no other window reaches.
-    return (weight / weight.max()).clamp(min=WEIGHT_FLOOR)
 
 
 def sweep_axis(shape: Sequence[int], patch: Sequence[int]) -> int:
@@ -218,7 +137,7 @@ def _finished(setting: Setting, image: Tensor, axis: int, part: Box) -> Iterator
         for place, group in enumerate(groups):
             frame = _frame(low, high, axis, group[0], depth)
             windows = [_with(item, axis, start) for start in group for item in across]
-            for starts, logits in _computed(setting, padded, windows):
+            for starts, logits in computed(setting, padded, windows):
                 if slab is None:
                     slab = torch.zeros((len(logits), logits[0].shape[1], *total.shape), device=setting.device)
                 for number, item in enumerate(starts):
@@ -243,22 +162,9 @@ def _groups(along: Sequence[int], across: int, setting: Setting, axis: int) -> l
     return [along[first : first + count] for first in range(0, len(along), count)]
 
 
-def _computed(
-    setting: Setting, image: Tensor, windows: Sequence[Start]
-) -> Iterator[tuple[Sequence[Start], list[Tensor]]]:
-    """Yield a few windows at a time with their logits, a tensor (n, K, *patch) a field."""
-    size = max(1, setting.window_batch // len(setting.flips))
-    for first in range(0, len(windows), size):
-        starts = windows[first : first + size]
-        # Around all networks and flips: weights are converted once a window, not once a pass.
-        with autocast(setting.device, setting.precision):
-            logits = _logits(setting, image, starts)
-        yield starts, logits
-
-
 def _places(shape: Sequence[int], setting: Setting, axis: int, part: Box) -> tuple[tuple[int, ...], list[Start]]:
     """Return the starts along the axis, and those across it (0 along it) of windows that reach the part."""
-    _, margins = _missing(shape, setting.patch)
+    _, margins = missing(shape, setting.patch)
     starts = [
         window_starts(max(size, patch), patch, setting.step_fraction) for size, patch in zip(shape, setting.patch)
     ]
@@ -275,61 +181,6 @@ def _weight(shape: Sequence[int], setting: Setting) -> Tensor:
     alone = all(size <= patch for size, patch in zip(shape, setting.patch))
     weight = torch.ones(setting.patch) if alone else importance(setting.patch)
     return weight.to(setting.device)
-
-
-# Not around the generators: between two rows their callers would compute without gradients as well.
-@torch.inference_mode()
-def _logits(setting: Setting, image: Tensor, starts: Sequence[Start]) -> list[Tensor]:
-    """Return a tensor (n, K, *patch) a field: the passes over each window, flipped back and added up.
-
-    Each window is read once, whatever the number of networks and flips.
-    """
-    windows = torch.stack([window_of(image, start, setting.patch) for start in starts])
-    windows = windows.to(setting.device, torch.float32)
-    at_once = max(1, setting.window_batch // len(starts))
-    found: list[Tensor] = []
-    for number, network in enumerate(setting.networks):
-        for first in range(0, len(setting.flips), at_once):
-            if setting.cancel is not None and setting.cancel():
-                raise UserError("the prediction was cancelled", code="cancelled")
-            flips = setting.flips[first : first + at_once]
-            batch = torch.cat([_seen(windows, axes, setting.swap) for axes in flips])
-            logits = _forward(network, batch, setting).unflatten(0, (len(flips), len(starts)))
-            for axes, result in zip(flips, logits):
-                straight = _straight(result, axes, setting.swap)
-                field = 0 if setting.merge else number
-                if field < len(found):
-                    found[field] += straight
-                else:
-                    single = len(setting.flips) == 1 and (len(setting.networks) == 1 or not setting.merge)
-                    found.append(straight if single else straight.float().clone())
-    return found
-
-
-def _forward(network: nn.Module, patches: Tensor, setting: Setting) -> Tensor:
-    """Return the logits (n, K, *patch) of one network."""
-    logits = network(patches[:, :, 0] if setting.dimensions == 2 else patches)
-    logits = logits if isinstance(logits, Tensor) else logits[0]
-    return logits[:, :, None] if setting.dimensions == 2 else logits
-
-
-def _flip(windows: Tensor, axes: Axes) -> Tensor:
-    return windows.flip([axis - 3 for axis in axes]) if axes else windows
-
-
-def _seen(windows: Tensor, axes: Axes, swap: Swap | None) -> Tensor:
-    """Return windows as the network sees them when they are flipped."""
-    flipped = _flip(windows, axes)
-    if swap is not None and swap.inputs and swap.axis in axes:
-        return flipped[:, list(swap.inputs)]
-    return flipped
-
-
-def _straight(logits: Tensor, axes: Axes, swap: Swap | None) -> Tensor:
-    back = _flip(logits, axes)
-    if swap is not None and swap.axis in axes:
-        back = back[:, list(swap.channels)]
-    return back
 
 
 def _add(
@@ -377,36 +228,3 @@ def _sizes(frame: tuple[Start, Start]) -> tuple[int, ...]:
 
 def _with(start: Start, axis: int, value: int) -> Start:
     return (*start[:axis], value, *start[axis + 1 :])
-
-
-def _missing(shape: Sequence[int], patch: Sequence[int]) -> tuple[list[int], tuple[int, ...]]:
-    missing = [max(0, size - there) for size, there in zip(patch, shape)]
-    return missing, tuple(count // 2 for count in missing)
-
-
-def pad(image: Tensor, patch: Sequence[int]) -> tuple[Tensor, tuple[int, ...]]:
-    """Return the image with zeros on both sides of axes shorter than the patch, and how many come first."""
-    missing, before = _missing(image.shape[1:], patch)
-    if not any(missing):
-        return image, before
-    sides = [side for first, count in zip(reversed(before), reversed(missing)) for side in (first, count - first)]
-    return functional.pad(image, sides), before
-
-
-def window_of(tensor: Tensor, start: Sequence[int], shape: Sequence[int]) -> Tensor:
-    """Return the part of the last three axes that begins at `start`, as a view."""
-    z, y, x = (slice(first, first + size) for first, size in zip(start, shape))
-    return tensor[..., z, y, x]
-
-
-@contextlib.contextmanager
-def evaluating(networks: Sequence[nn.Module]) -> Iterator[None]:
-    """Put networks into evaluation mode while the block runs."""
-    training = [network for network in networks if network.training]
-    for network in training:
-        network.eval()
-    try:
-        yield
-    finally:
-        for network in training:
-            network.train()

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from autoseg.networks import catalog
 from autoseg.networks.heads import linear_head, put_off, without_head
+from autoseg.networks.passes import Setting, Swap, flips_along
 from autoseg.networks.sliding_window import whole
-from autoseg.networks.sweep import Setting, Swap, buffer_bytes, flips_along, puts_off_heads, sweep
+from autoseg.networks.sweep import buffer_bytes, puts_off_heads, sweep
 from autoseg.records.errors import UserError
 from autoseg.records.geometry import Box
 from tests.networks.architectures import small

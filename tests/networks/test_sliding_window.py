@@ -9,8 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from autoseg.networks.passes import Setting, Swap, flips_along
+from autoseg.networks.patches import importance, window_starts
 from autoseg.networks.sliding_window import as_tensor, whole
-from autoseg.networks.sweep import Setting, Swap, flips_along, importance, sweep, window_starts
+from autoseg.networks.sweep import sweep
 from autoseg.records.errors import UserError
 
 PATCH = (4, 6, 5)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from autoseg.images.maps import at_home
-from autoseg.networks import explaining, sliding_window, sweep
+from autoseg.networks import explaining, patches, sliding_window
 from autoseg.networks.explaining import Target
 from autoseg.records.configuration import Configuration
 from autoseg.records.errors import UsageError
@@ -149,23 +149,23 @@ def _over_windows(
 ) -> Tensor:
     """Return the sum of all windows' maps, (T, 1 or C, Z, Y, X), on the CPU."""
     patch = tuple(configuration.patch_shape)
-    padded, before = sweep.pad(image, patch)
+    padded, before = patches.pad(image, patch)
     starts = list(
         itertools.product(
-            *(sweep.window_starts(size, step, 0.5) for size, step in zip(padded.shape[1:], patch, strict=True))
+            *(patches.window_starts(size, step, 0.5) for size, step in zip(padded.shape[1:], patch, strict=True))
         )
     )
-    importance = sweep.importance(patch)
+    importance = patches.importance(patch)
     total = torch.zeros(padded.shape[1:])
     for start in starts:
-        sweep.window_of(total, start, patch).add_(importance)
+        patches.window_of(total, start, patch).add_(importance)
     layers = 1 if method == "attention" else image.shape[0]
     summed = torch.zeros(len(targets), layers, *padded.shape[1:])
     for number, start in enumerate(starts):
-        weight = importance / sweep.window_of(total, start, patch)
-        found = _window(network, sweep.window_of(padded, start, patch), targets, weight, method=method, device=device,
+        weight = importance / patches.window_of(total, start, patch)
+        found = _window(network, patches.window_of(padded, start, patch), targets, weight, method=method, device=device,
                         flat=configuration.dimensions == 2)  # fmt: skip
-        sweep.window_of(summed, start, patch).add_(found)
+        patches.window_of(summed, start, patch).add_(found)
         tell((number + 1) / len(starts))
     own = tuple(slice(first, first + size) for first, size in zip(before, image.shape[1:], strict=True))
     return summed[(slice(None), slice(None), *own)]

@@ -13,7 +13,8 @@ from autoseg.images.context import merged, split_by_side, with_neighbours
 from autoseg.images.fields import Field
 from autoseg.images.proposals import Foreground
 from autoseg.networks import sliding_window
-from autoseg.networks.sweep import Setting, Swap, flips_along, puts_off_heads
+from autoseg.networks.passes import Setting, Swap, flips_along
+from autoseg.networks.sweep import puts_off_heads
 from autoseg.records.choice import Share
 from autoseg.records.configuration import Configuration
 from autoseg.records.errors import DataError, UserError

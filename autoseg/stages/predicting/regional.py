@@ -14,7 +14,7 @@ from torch import Tensor
 from autoseg.images.fields import Rows
 from autoseg.images.proposals import Foreground, carried, covered, grown, level_of, proposals, united
 from autoseg.networks import sliding_window
-from autoseg.networks.sweep import Setting
+from autoseg.networks.passes import Setting
 from autoseg.records.configuration import Configuration
 from autoseg.records.errors import DataError, UserError
 from autoseg.records.geometry import Box

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from autoseg.compute.workers import free_memory_bytes
 from autoseg.images.fields import Rows
-from autoseg.networks.sweep import Setting, buffer_bytes, sweep
+from autoseg.networks.passes import Setting
+from autoseg.networks.sweep import buffer_bytes, sweep
 from autoseg.records.errors import ResourceError, UserError
 from autoseg.records.geometry import Box
 

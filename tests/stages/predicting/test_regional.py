@@ -7,7 +7,7 @@ from autoseg.images.fields import Field
 from autoseg.images.home import home
 from autoseg.images.proposals import LEVELS, Foreground, covered
 from autoseg.networks import sliding_window
-from autoseg.networks.sweep import Setting
+from autoseg.networks.passes import Setting
 from autoseg.records.configuration import Regions
 from autoseg.records.errors import DataError
 from autoseg.records.geometry import Box
