@@ -102,7 +102,7 @@ def main() -> int:
 def prepared(folder: Path, planning: Sequence[str]) -> Path:
     """Write heads and import them; plan and preprocess where words for that are given."""
     write_phantom(folder / "raw", cases=6, unseen=0)
-    typed = [("import", str(folder / "raw"), "--as", NAME, "--folds", "3")]
+    typed: list[tuple[str, ...]] = [("import", str(folder / "raw"), "--as", NAME, "--folds", "3")]
     typed += [("plan_and_preprocess", *planning, "--workers", "1")] if planning else []
     for words in typed:
         command = [sys.executable, "-m", "autoseg", *words, "--root", str(folder / "workspace")]
@@ -145,7 +145,8 @@ def rounds(start: Path, folder: Path, trial: Trial, moments: Iterator[float]) ->
     """Yield folders in which the command came to its end, with all of its processes, until no moment is left."""
     moment = next(moments, None)
     for number in itertools.count(1):
-        place, ends = copied(start, folder / f"round_{number}"), []
+        place = copied(start, folder / f"round_{number}")
+        ends: list[End] = []
         while not ends or ends[-1].killed:
             ends.append(begin(place, trial, kill_after=moment))
             moment = next(moments, None) if ends[-1].killed else moment

@@ -21,7 +21,8 @@ from autoseg.records.requests import PredictRequest
 from autoseg.records.volumes import Image, LabelMap
 from autoseg.stages import predicting
 from autoseg.stages.evaluating.truths import score_case
-from autoseg.stages.predicting.held_out import stored_field, to_probabilities
+from autoseg.stages.predicting.held_out import stored_field
+from autoseg.stages.predicting.probabilities import to_probabilities
 from autoseg.storage import write_record
 from autoseg.workspace import Workspace
 

@@ -13,7 +13,9 @@ import json
 import resource
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -66,7 +68,7 @@ def array(folder: Path, scan: Path, output: Path) -> None:
     """Predict a corner of a scan to warm up, then the scan, and tell what it took."""
     loaded = predictor(folder)
     image, properties = SimpleITKIO().read_images([str(scan)])
-    spent = {}
+    spent: dict[str, float] = {}
     name = "predict_logits_from_preprocessed_data"
     setattr(loaded, name, timed(getattr(loaded, name), "network", spent))
     convert = "convert_predicted_logits_to_segmentation_with_correct_shape"
@@ -80,10 +82,10 @@ def array(folder: Path, scan: Path, output: Path) -> None:
     print(json.dumps({name: round(value, 3) for name, value in (spent | {"peak_gb": peak}).items()}))
 
 
-def timed(function, name, spent):
+def timed(function: Callable[..., Any], name: str, spent: dict[str, float]) -> Callable[..., Any]:
     """Return the function, which keeps what its last call took."""
 
-    def call(*given, **named):
+    def call(*given: Any, **named: Any) -> Any:
         started = time.perf_counter()
         result = function(*given, **named)
         spent[name] = time.perf_counter() - started
@@ -94,4 +96,5 @@ def timed(function, name, spent):
 
 if __name__ == "__main__":
     word, *rest = sys.argv[1:]
-    {"make": make, "files": files, "array": array}[word](*map(Path, rest))
+    parts: dict[str, Callable[..., None]] = {"make": make, "files": files, "array": array}
+    parts[word](*map(Path, rest))

@@ -9,6 +9,7 @@ import json
 import sys
 import time
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import nibabel
@@ -17,9 +18,9 @@ import numpy as np
 VALUES, TOLERANCE_MM = (1, 2), 1.0
 
 
-def pairs(folder: Path):  # type: ignore[no-untyped-def]
+def pairs(folder: Path) -> Iterator[tuple[str, np.ndarray, np.ndarray, tuple[float, ...]]]:
     for file in sorted((folder / "truth").iterdir()):
-        images = [nibabel.load(folder / name / file.name) for name in ("truth", "predicted")]
+        images = [nibabel.Nifti1Image.from_filename(folder / name / file.name) for name in ("truth", "predicted")]
         truth, predicted = (np.asarray(image.dataobj) for image in images)
         for value in VALUES:
             key = f"{file.name.removesuffix('.nii.gz')}/{value}"

@@ -18,11 +18,12 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
+from unittest.mock import patch
 
 from autoseg.networks import memory
 from autoseg.records.fingerprint import Fingerprint
 from autoseg.records.machine import DeviceProfile
-from autoseg.stages.planning import load_preset, make_plan, parts, preset_names
+from autoseg.stages.planning import drafting, load_preset, make_plan, parts, preset_names
 from autoseg.storage import read_record
 from autoseg.workspace import plans_folder
 
@@ -78,15 +79,12 @@ def planned(
     """Return what each configuration of a preset took, and processor and wall seconds of the whole plan."""
     memory.forget()
     spent = Spent(tell=tell)
-    before = parts.draft, parts.low_resolution
     # Planning itself tells nothing of where it is: its two steps are watched from outside.
-    parts.draft = _watched(spent, parts.draft, None)
-    parts.low_resolution = _watched(spent, parts.low_resolution, "spacing")
+    drafts = patch.object(parts, "draft", _watched(spent, drafting.draft, None))
+    spacings = patch.object(parts, "low_resolution", _watched(spent, drafting.low_resolution, "spacing"))
     begun = time.process_time(), time.perf_counter()
-    try:
+    with drafts, spacings:
         make_plan(fingerprint, [load_preset(preset)], device, cost=_watched_cost(spent), version="benchmark")
-    finally:
-        parts.draft, parts.low_resolution = before
     return spent, (time.process_time() - begun[0], time.perf_counter() - begun[1])
 
 
@@ -105,7 +103,7 @@ def _watched(spent: Spent, call: Callable[..., Any], name: str | None) -> Callab
 
 
 def _watched_cost(spent: Spent) -> Callable[..., memory.StepCost]:
-    def cost(architecture: Any, recipe: Any, patch_shape: Any, batch_size: int, **how: str) -> memory.StepCost:
+    def cost(architecture: Any, recipe: Any, patch_shape: Any, batch_size: int, **how: Any) -> memory.StepCost:
         begun = time.process_time()
         step = memory.measure_step(architecture, recipe, patch_shape, batch_size, **how)
         spent.runs[spent.now] += 1

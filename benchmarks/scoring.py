@@ -55,7 +55,7 @@ def write_pairs(labels: Path, folder: Path, count: int) -> None:
     for name in ("truth", "predicted"):
         (folder / name).mkdir()
     for file in sorted(labels.glob("*.nii.gz"))[:count]:
-        image = nibabel.load(file)
+        image = nibabel.Nifti1Image.from_filename(file)
         truth = np.asarray(image.dataobj).round().astype(np.uint8)
         for name, array in (("truth", truth), ("predicted", perturbed(truth, file.name))):
             nibabel.save(nibabel.Nifti1Image(array, image.affine), folder / name / file.name)
@@ -71,10 +71,13 @@ def perturbed(truth: np.ndarray, key: str) -> np.ndarray:
 
 def command_seconds(folder: Path, *more: str) -> float:
     """Return the wall time of the whole command."""
-    words = ["evaluate", "-p", folder / "predicted", "-t", folder / "truth", "-o", folder / "scores.csv", *more]
+    places = {"-p": folder / "predicted", "-t": folder / "truth", "-o": folder / "scores.csv"}
+    words = [*(str(word) for pair in places.items() for word in pair), *more]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[1])}
     start = time.perf_counter()
-    subprocess.run([sys.executable, "-m", "autoseg", *words], check=True, capture_output=True, env=environment)
+    subprocess.run(
+        [sys.executable, "-m", "autoseg", "evaluate", *words], check=True, capture_output=True, env=environment
+    )
     return round(time.perf_counter() - start, 2)
 
 

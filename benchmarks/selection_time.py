@@ -13,14 +13,16 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from functools import lru_cache
+from collections.abc import Sequence
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
 
 from autoseg.images.files import read_volume
-from autoseg.records.choice import EnsembleChoice
+from autoseg.records.choice import EnsembleChoice, Metric
+from autoseg.records.evaluation import CaseScore
 from autoseg.records.labels import Labels, Structure
 from autoseg.records.volumes import LabelMap
 from autoseg.stages import ensembling
@@ -50,7 +52,9 @@ def main() -> None:
         began = time.perf_counter()
         choice = choose(question)
         chosen = time.perf_counter() - began
-        ensembling.cross_fit(question, lambda kept, of=question: choose(of, kept), lambda made, case: None)
+        ensembling.cross_fit(
+            question, partial(choose, question), lambda made, case: CaseScore(case=case.id, structures=())
+        )
         seconds = round(time.perf_counter() - began, 2)
         scored = len(question.known)
         row = {"metric": metric, "seconds": round(chosen, 2), "with_honest_choices": seconds, "sums_scored": scored}
@@ -68,7 +72,7 @@ def truth(file: Path, size: int) -> LabelMap:
     return LabelMap(np.where(array <= 2, array, 0).astype(np.uint8), grid)
 
 
-def ask(truths: dict[str, LabelMap], names: list[str], metric: str) -> Question:
+def ask(truths: dict[str, LabelMap], names: list[str], metric: Metric) -> Question:
     cases = [HeldOut(id=case, group=case, fold=FOLDS[place % 5]) for place, case in enumerate(truths)]
 
     @lru_cache(maxsize=len(names))
@@ -85,7 +89,7 @@ def ask(truths: dict[str, LabelMap], names: list[str], metric: str) -> Question:
     )
 
 
-def choose(question: Question, rows: object = None) -> EnsembleChoice:
+def choose(question: Question, rows: Sequence[int] | None = None) -> EnsembleChoice:
     return ensembling.choose(question, plan="default", rows=rows)
 
 

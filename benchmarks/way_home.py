@@ -1,4 +1,4 @@
-"""A piece of `prediction.py export`, in a process of its own: logits on a coarse grid become labels on one twice as fine.
+"""A piece of `prediction.py export`, in a process of its own: logits become labels on a grid twice as fine.
 
     python benchmarks/way_home.py autoseg|nnunet LOGITS SPACING RESULT
 

@@ -147,7 +147,8 @@ def write_plans(folder: Path, preset: str) -> None:
     fingerprint = Fingerprint.parse((folder / "fingerprint.json").read_text(), file=str(folder))
     file = folder / "points.json"
     everything: dict[str, Points] = json.loads(file.read_text()) if file.exists() else {}
-    known, used = everything.get(preset, {}), {}
+    known = everything.get(preset, {})
+    used: Points = {}
     for memory_gb in MEMORIES_GB:
         cost = recording(recording(measure_step, known), used)
         plan = make_plan(fingerprint, [load_preset(preset)], device(memory_gb), cost=cost, version="reference")
