@@ -94,6 +94,32 @@ def choice(chosen: EnsembleChoice, *, json: bool) -> None:
     if json:
         console.as_json(chosen.model_dump(mode="json"))
         return
+    _candidates(chosen)
+    for step in chosen.postprocessing:
+        console.line(f"post-processing: {step.kind} for {step.structure}")
+    for note in chosen.notes:
+        console.line(f"note: {note}")
+    members = ", ".join(f"{name} ({share:.2f})" for name, share in zip(chosen.members, chosen.weights, strict=True))
+    console.line(f"chosen: {members}; pooled out-of-fold mean Dice {chosen.mean_dice:.4f}")
+    if chosen.seconds_per_case is not None:
+        console.line(f"cost: {chosen.seconds_per_case:.2g} s a case with all folds, as measured on held-out cases")
+    for item in chosen.estimates:
+        _estimate(item)
+    _own_doubt(chosen)
+
+
+def referred(found: Mapping[str, PredictedQuality], limit: float) -> None:
+    """Print the cases that a person must look at, and why."""
+    rows = []
+    for case, quality in found.items():
+        why = [f"{item.structure} {item.dice:.2f} ({item.low:.2f} to {item.high:.2f})" for item in quality.scores]
+        if quality.unlikeness is not None and quality.unlikeness.flagged:
+            why.append(quality.unlikeness.line())
+        rows.append((case, ", ".join(why) or "no quality can be predicted: too few cases were held out"))
+    console.table(f"{len(rows)} scans to look at: Dice may be below {limit:g}", ("scan", "predicted Dice"), rows)
+
+
+def _candidates(chosen: EnsembleChoice) -> None:
     other = chosen.metric != "dice"
     rows = [
         (
@@ -107,16 +133,21 @@ def choice(chosen: EnsembleChoice, *, json: bool) -> None:
     ]
     columns = ("", "members", "mean Dice", *((chosen.metric,) if other else ()), "because")
     console.table("candidates on held-out cases", columns, rows)
-    for step in chosen.postprocessing:
-        console.line(f"post-processing: {step.kind} for {step.structure}")
-    for note in chosen.notes:
-        console.line(f"note: {note}")
-    members = ", ".join(f"{name} ({share:.2f})" for name, share in zip(chosen.members, chosen.weights, strict=True))
-    console.line(f"chosen: {members}; pooled out-of-fold mean Dice {chosen.mean_dice:.4f}")
-    if chosen.seconds_per_case is not None:
-        console.line(f"cost: {chosen.seconds_per_case:.2g} s a case with all folds, as measured on held-out cases")
-    for item in chosen.estimates:
-        _estimate(item)
+
+
+def _estimate(item: Estimate) -> None:
+    name = item.figure.replace("_", " ")
+    console.line(f"{name} {item.optimistic:.4f} on the cases that made the choice: optimistic, for it fits them best")
+    if item.honest == item.honest:
+        interval = "" if item.low != item.low else f" (95 % interval over patients {item.low:.4f} to {item.high:.4f})"
+        console.line(
+            f"{name} {item.honest:.4f}{interval} honestly: each case judged by a choice made without it; "
+            "expect this of new patients"
+        )
+
+
+def _own_doubt(chosen: EnsembleChoice) -> None:
+    """Print how well the choice knows how good it is."""
     for model in chosen.quality:
         figure = "Dice" if model.figure == "dice" else "surface Dice"
         console.line(
@@ -134,26 +165,4 @@ def choice(chosen: EnsembleChoice, *, json: bool) -> None:
         console.line(
             f"calibration: temperature {found.temperature:.2f}, expected calibration error {found.error_before:.4f} "
             f"without and {found.error_after:.4f} with it"
-        )
-
-
-def referred(found: Mapping[str, PredictedQuality], limit: float) -> None:
-    """Print the cases that a person must look at, and why."""
-    rows = []
-    for case, quality in found.items():
-        why = [f"{item.structure} {item.dice:.2f} ({item.low:.2f} to {item.high:.2f})" for item in quality.scores]
-        if quality.unlikeness is not None and quality.unlikeness.flagged:
-            why.append(quality.unlikeness.line())
-        rows.append((case, ", ".join(why) or "no quality can be predicted: too few cases were held out"))
-    console.table(f"{len(rows)} scans to look at: Dice may be below {limit:g}", ("scan", "predicted Dice"), rows)
-
-
-def _estimate(item: Estimate) -> None:
-    name = item.figure.replace("_", " ")
-    console.line(f"{name} {item.optimistic:.4f} on the cases that made the choice: optimistic, for it fits them best")
-    if item.honest == item.honest:
-        interval = "" if item.low != item.low else f" (95 % interval over patients {item.low:.4f} to {item.high:.4f})"
-        console.line(
-            f"{name} {item.honest:.4f}{interval} honestly: each case judged by a choice made without it; "
-            "expect this of new patients"
         )

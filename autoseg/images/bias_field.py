@@ -51,7 +51,14 @@ def correct_bias(array: np.ndarray, grid: Grid, *, kept: Path | None = None) -> 
 
 
 def signal(values: np.ndarray) -> np.ndarray:
-    """Return where there is signal: above half of Otsu's threshold, which alone would leave out darker tissue."""
+    """Return where there is signal: above half of Otsu's threshold, which alone would leave out darker tissue.
+
+    Args:
+        values: Float, any shape.
+
+    Returns:
+        Bool, the shape of `values`.
+    """
     bright = float(np.percentile(values, BRIGHTEST_PERCENT))
     threshold = otsu(np.clip(values, 0.0, bright if bright > 0 else None))
     return np.asarray(values > (0.0 if threshold is None else threshold / 2))

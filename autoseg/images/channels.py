@@ -98,9 +98,14 @@ def unshaded(
     *,
     kept: Path | None = None,
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Return a channel (Z, Y, X) without its bias field where the corrections ask for that, and what was done.
+    """Return a channel without its bias field where the corrections ask for that, and what was done.
 
-    `kept` is the folder in which fields are kept, or None.
+    Args:
+        array: float32, (Z, Y, X), finite.
+        grid: Where its voxels lie.
+        channel: Which one.
+        corrections: `n4` asks for it; without it the array itself comes back.
+        kept: Folder in which fields are kept, or None.
     """
     if _correction(corrections, "n4", channel.name) is None:
         return array, ()

@@ -54,7 +54,12 @@ def read(path: Path, labels: Labels) -> tuple[np.ndarray, VolumeHeader]:
 
 
 def encode(array: np.ndarray, labels: Labels) -> bytes:
-    """Return a png of a label map (Y, X) with the user's own values, painted in the colours of `labels`."""
+    """Return a png of a label map with the user's own values, painted in the colours of `labels`.
+
+    Args:
+        array: Integer, (Y, X).
+        labels: Gives each value its colour; a structure without one is white.
+    """
     table = np.zeros((int(max(item.original for item in labels.structures)) + 1, 3), np.uint8)
     for item in labels.structures:
         table[item.original] = item.colour or (255, 255, 255)

@@ -53,7 +53,12 @@ def body_box(array: np.ndarray, grid: Grid, *, kind: str, margin_mm: float = MAR
 
 
 def otsu(values: np.ndarray, *, bins: int = 256) -> float | None:
-    """Return the threshold that splits values into the two classes that vary least; None where all are one value."""
+    """Return the threshold that splits values into the two classes that vary least; None where all are one value.
+
+    Args:
+        values: Finite, any shape.
+        bins: Of the histogram between the least and the greatest value.
+    """
     low, high = float(values.min()), float(values.max())
     if not low < high:
         return None

@@ -23,8 +23,12 @@ def inside_type(labels: Labels) -> type[np.uint8] | type[np.int16]:
 def whole_numbers(array: np.ndarray, *, file: Path) -> np.ndarray:
     """Return the same values in an integer type.
 
+    Args:
+        array: Any shape and type; integers come back as they are, bool as bytes.
+        file: For the message.
+
     Raises:
-        DataError: Some are NaN, infinite or fractions.
+        DataError: Some are NaN, infinite, fractions, or 2^31 and more.
     """
     if array.dtype.kind in "ui":
         return array
@@ -49,7 +53,11 @@ def whole_numbers(array: np.ndarray, *, file: Path) -> np.ndarray:
 
 
 def positive(array: np.ndarray, *, file: Path) -> np.ndarray:
-    """Return where a binary mask is above 0, as bool.
+    """Return where a binary mask is above 0: bool, the shape of `array`.
+
+    Args:
+        array: Any shape and type.
+        file: For the message.
 
     Raises:
         DataError: It holds NaN or an infinite value.
@@ -66,6 +74,9 @@ def inside(array: np.ndarray, labels: Labels, *, file: Path) -> np.ndarray:
         array: Whole numbers, (Z, Y, X).
         labels: Says which values there may be.
         file: For messages.
+
+    Returns:
+        (Z, Y, X), of `inside_type(labels)`.
 
     Raises:
         DataError: A value was not declared; it is named with its number of voxels.

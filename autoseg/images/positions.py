@@ -41,7 +41,7 @@ def draw_positions(labels: np.ndarray, *, case: str, ignore: int | None = None) 
 
 
 def write_positions(path: Path, positions: Mapping[int, np.ndarray], *, durable: bool = True) -> None:
-    """Write positions as `.npz`: equal positions give equal bytes; see `workspace.writing` for `durable`.
+    """Write positions as `.npz`: equal positions give equal bytes; see `storage.writing` for `durable`.
 
     Raises:
         ResourceError: The disk is full or the folder cannot be written.

@@ -110,18 +110,18 @@ def carried(boxes: np.ndarray, source: Passage, target: Passage) -> np.ndarray:
 
 
 def grown(boxes: np.ndarray, margin_mm: float, spacing_mm: Triple, shape: Shape) -> np.ndarray:
-    """Return boxes grown by at least `margin_mm` on every side, as far as the grid reaches."""
+    """Return boxes (n, 2, 3) grown by at least `margin_mm` on every side, as far as a grid of `shape` reaches."""
     margin = np.ceil(margin_mm / np.array(spacing_mm) - 1e-6).astype(np.int32)
     return clipped(np.stack([boxes[:, 0] - margin, boxes[:, 1] + margin], axis=1), shape)
 
 
 def clipped(boxes: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    """Return boxes cut to a grid; one that lies outside becomes empty or keeps the voxel at the border."""
+    """Return boxes (n, 2, 3) cut to a grid of `shape`; one outside becomes empty or keeps the voxel at the border."""
     return np.clip(boxes, 0, np.array(shape)).astype(np.int32)
 
 
 def united(boxes: np.ndarray) -> list[Box]:
-    """Return boxes of which no two overlap and which hold all of `boxes`: those that overlap become one around both."""
+    """Return boxes of which no two overlap and which hold all of `boxes` (n, 2, 3): overlapping ones become one."""
     left = [(tuple(low), tuple(high)) for low, high in boxes.tolist() if all(a < b for a, b in zip(low, high))]
     done: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
     while left:

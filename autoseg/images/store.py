@@ -25,7 +25,7 @@ def write_array(path: Path, array: np.ndarray, *, chunk: Sequence[int] | None = 
         path: Ends in `.b2nd`.
         array: Any shape and numeric type.
         chunk: Voxels per axis that are compressed together; by default one channel and 64 along each axis.
-        durable: See `workspace.writing`.
+        durable: See `storage.writing`.
 
     Raises:
         ResourceError: The disk is full or the folder cannot be written.

@@ -121,7 +121,16 @@ def checkpointed(stage: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
 def convolution(
     dimensions: int, inputs: int, outputs: int, *, kernel: Sequence[int], stride: Sequence[int], bias: bool = True
 ) -> nn.Module:
-    """Return a convolution whose output has `size / stride` voxels an axis (odd kernels)."""
+    """Return a convolution from (B, inputs, ...) whose output has `size / stride` voxels an axis.
+
+    Args:
+        dimensions: 2 or 3.
+        inputs: Channels.
+        outputs: Channels.
+        kernel: Voxels an axis, odd.
+        stride: An axis.
+        bias: Whether a number is added to each output channel.
+    """
     padding = tuple((size - 1) // 2 for size in kernel)
     return _CONVOLUTIONS[dimensions](inputs, outputs, tuple(kernel), tuple(stride), padding, bias=bias)
 

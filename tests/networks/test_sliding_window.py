@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from autoseg.networks.passes import Setting, Swap, flips_along
-from autoseg.networks.patches import importance, window_starts
+from autoseg.networks.patches import window_starts
 from autoseg.networks.sliding_window import as_tensor, whole
 from autoseg.networks.sweep import sweep
 from autoseg.records.errors import UserError
@@ -95,22 +95,6 @@ def test_two_dimensional_networks_see_slices_in_batches() -> None:
     assert sum(shape[0] for shape in network.shapes) == windows
     assert {shape[1:] for shape in network.shapes} == {(2, 6, 5)}
     assert {shape[0] for shape in network.shapes} == {4}  # a window with its four flips; two would be eight
-
-
-def test_windows_are_half_overlapping_and_evenly_spread() -> None:
-    assert window_starts(10, 10, 0.5) == (0,)
-    assert window_starts(11, 10, 0.5) == (0, 1)
-    assert window_starts(20, 10, 0.5) == (0, 5, 10)
-    assert window_starts(21, 10, 0.5) == (0, 4, 7, 11)
-    assert window_starts(3, 1, 0.5) == (0, 1, 2)
-    assert window_starts(20, 10, 1.0) == (0, 10)
-
-
-def test_importance_is_the_gaussian_and_never_vanishes() -> None:
-    weight = importance((1, 1, 17))[0, 0]
-    assert weight[8] == 1
-    assert weight[10].item() == pytest.approx(np.exp(-0.5 * (2 / (17 / 8)) ** 2), rel=1e-5)
-    assert importance((32, 32, 32)).min() == pytest.approx(1e-4)
 
 
 def test_a_small_image_is_centred_in_zeros() -> None:
