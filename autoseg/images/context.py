@@ -26,7 +26,7 @@ def with_neighbours(image: np.ndarray, count: int) -> np.ndarray:
 
 
 def neighbours(slices: int, step: int) -> np.ndarray:
-    """Return for each slice the index of the one `step` further, the ends repeated."""
+    """Return for each of so many slices the index of the one `step` further, the ends repeated: integer, (slices,)."""
     return np.clip(np.arange(slices) + step, 0, slices - 1)
 
 

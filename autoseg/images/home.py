@@ -116,8 +116,11 @@ def paint_regions(regions: np.ndarray, region_values: Sequence[int]) -> np.ndarr
     """Return the label map that regions give when they are painted in order, the later over the earlier.
 
     Args:
-        regions: Bits, as `home_regions` gives them.
+        regions: Bits, (Z, Y, X), as `home_regions` gives them.
         region_values: What each region paints.
+
+    Returns:
+        (Z, Y, X), uint8, or int16 where values exceed 250.
     """
     labels = np.zeros(regions.shape, np.uint8 if max(region_values) <= 250 else np.int16)
     for place, value in enumerate(region_values):

@@ -35,7 +35,15 @@ def importance(patch_shape: Sequence[int]) -> Tensor:
 
 
 def pad(image: Tensor, patch: Sequence[int]) -> tuple[Tensor, tuple[int, ...]]:
-    """Return the image with zeros on both sides of axes shorter than the patch, and how many come first."""
+    """Return the image with zeros on both sides of axes shorter than the patch, and how many come first.
+
+    Args:
+        image: (C, Z, Y, X).
+        patch: Voxels along (z, y, x).
+
+    Returns:
+        (C, Z, Y, X), the image itself where it is long enough; zeros before its first voxel along (z, y, x).
+    """
     lacking, before = missing(image.shape[1:], patch)
     if not any(lacking):
         return image, before

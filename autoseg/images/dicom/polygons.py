@@ -43,7 +43,15 @@ def fill(polygons: Sequence[np.ndarray], shape: tuple[int, int]) -> tuple[np.nda
 
 
 def rasterise(polygon: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the voxels whose centres lie inside one contour (even-odd), and those whose centres lie on its line."""
+    """Return the voxels whose centres lie inside one contour (even-odd), and those whose centres lie on its line.
+
+    Args:
+        polygon: Points (n, 2) as (y, x), in pixels; the last is joined to the first.
+        shape: (Y, X).
+
+    Returns:
+        Two bool arrays (Y, X).
+    """
     inside, line = np.zeros(shape, np.int32), np.zeros(shape, bool)
     whole = np.rint(polygon)
     start = np.where(np.abs(polygon - whole) <= SNAP_PIXELS, whole, polygon)
