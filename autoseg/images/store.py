@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import blosc2
 import numpy as np
 
 from autoseg.records.errors import DataError
-from autoseg.storage import writing
+from autoseg.storage import sha256_of, writing
 
 # Patches are a few times 64 voxels wide: a window then touches few chunks and wastes little of them.
 CHUNK = 64
@@ -76,8 +75,7 @@ def file_digest(path: Path) -> str:
         DataError: The file is missing.
     """
     try:
-        with open(path, "rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        return sha256_of(path)
     except FileNotFoundError:
         raise DataError("is missing", file=path, fix=REDO, code="missing_array") from None
 

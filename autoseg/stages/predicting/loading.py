@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from autoseg.records.errors import DataError, UsageError
 from autoseg.records.model import TrainedModel
 from autoseg.records.plan import Plan
 from autoseg.stages.predicting.fields import Member
-from autoseg.storage import read_record
+from autoseg.storage import read_record, sha256_of
 from autoseg.workspace import Workspace
 
 
@@ -117,8 +116,7 @@ def checked_weights(folder: Path, model: TrainedModel) -> Path:
     """
     file = folder / "model.safetensors"
     try:
-        with open(file, "rb") as stream:
-            found = hashlib.file_digest(stream, "sha256").hexdigest()
+        found = sha256_of(file)
     except FileNotFoundError:
         raise DataError("the weights are missing", file=file, fix="Train this fold again.") from None
     if found != model.weights_sha256:

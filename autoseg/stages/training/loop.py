@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import math
 import time
@@ -45,7 +44,7 @@ from autoseg.stages.training.free_memory import used_memory_gb
 from autoseg.stages.training.learner import Learner
 from autoseg.stages.training.request import Request, check_same
 from autoseg.stages.training.team import Team
-from autoseg.storage import read_record, write_record
+from autoseg.storage import read_record, sha256_of, write_record
 
 log = logging.getLogger(__name__)
 
@@ -302,12 +301,10 @@ def _finish(run: _Run, end: Position) -> None:
     weights.save(path, tensors, {"model": run.record.model.key()})
     history.write_csv(run.folder)
     history.draw_curves(run.folder, title=run.record.model.key())
-    with open(path, "rb") as stream:
-        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
     trained = TrainedModel(
         model=run.record.model,
         plan_digest=run.request.plan_digest,
-        weights_sha256=sha256,
+        weights_sha256=sha256_of(path),
         steps=end.step,
         seconds=round(end.seconds, 3),
         configuration=run.record.configuration,

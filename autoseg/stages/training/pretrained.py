@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from autoseg.records.configuration import Configuration
 from autoseg.records.errors import UsageError, UserError
 from autoseg.records.labels import Labels
 from autoseg.records.model import ModelId, Pretrained, RunRecord, TrainedModel
-from autoseg.storage import read_record
+from autoseg.storage import read_record, sha256_of
 
 log = logging.getLogger(__name__)
 
@@ -77,16 +76,13 @@ def load(file: Path) -> Given:
     """
     if file.suffix in FOREIGN:
         content = nnunet_weights.read(file)
-        return Given(file, _sha256(file), content["network_weights"], nnunet_weights.label_names(content), foreign=True)
+        return Given(
+            file, sha256_of(file), content["network_weights"], nnunet_weights.label_names(content), foreign=True
+        )
     tensors, _ = weights.load(file)
     beside = file.parent / "run.json"
     labels = read_record(beside, RunRecord).labels if file.name == "model.safetensors" and beside.exists() else None
-    return Given(file, _sha256(file), tensors, None if labels is None else _names(labels))
-
-
-def _sha256(file: Path) -> str:
-    with open(file, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return Given(file, sha256_of(file), tensors, None if labels is None else _names(labels))
 
 
 def again(record: Pretrained) -> Given:
