@@ -65,7 +65,7 @@ def test_a_package_cannot_take_the_place_of_a_kind_and_must_name_a_kind(monkeypa
 OUTLINED = """
 import sys
 from autoseg.networks import catalog
-from autoseg.records.plan import Architecture
+from autoseg.records.configuration import Architecture
 architecture = Architecture.model_validate_json(sys.argv[1])
 network = catalog.outline(architecture)
 print({item.device.type for item in network.parameters()}, "torch._dynamo" in sys.modules)
