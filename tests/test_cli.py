@@ -178,6 +178,24 @@ class TestWholeWay:
         assert "http://" not in report.replace("http://www.w3.org", "")
         assert f"report: {whole_way.folder}" in outcome.out
 
+    def test_two_plans_side_by_side(self, whole_way: WholeWay, tmp_path: Path) -> None:
+        at = ("-d", "Knot", "--root", whole_way.root, "--compare", tmp_path / "other.json")
+        plan = Plan.parse((whole_way.folder / "plans/default/plan.json").read_bytes(), file="")
+        first, *rest = plan.decisions
+        changed = first.model_copy(update={"value": "seven"})
+        other = plan.model_copy(update={"name": "other", "decisions": (changed, *rest)})
+        (tmp_path / "other.json").write_text(other.to_json())
+        (row,) = done("explain", *at, "--json").json()
+        assert row == {
+            "what": first.what,
+            "first": f"{first.value}: {first.because}",
+            "second": f"seven: {first.because}",
+        }
+        said = done("explain", *at).out
+        assert "default (smoke" in said
+        assert "other (smoke" in said
+        assert "Check the path" in refused("explain", *at[:-1], tmp_path / "none.json", code=2)
+
     def test_explain_and_status_and_doctor_say_it_in_words(self, whole_way: WholeWay, tmp_path: Path) -> None:
         at = ("-d", "Knot", "--root", whole_way.root)
         assert "the preset allows at most 2" in done("explain", *at).out

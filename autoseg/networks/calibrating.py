@@ -10,6 +10,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
 from autoseg.networks.blocks import instance_norm
@@ -33,6 +34,9 @@ EDGES: dict[str, dict[int, tuple[int, ...]]] = {
     "cpu": {2: (8, 48, 192), 3: (4, 12, 36)},
     "cuda": {2: (16, 128, 512), 3: (8, 32, 96)},
 }
+# Channels that are convolved one by one, and how many times their images are smaller than the edges.
+DEPTHWISE_WIDTHS = ((32, 1), (256, 4))
+DEPTHWISE_KERNELS = (3, 5)
 _RECIPE = Recipe()
 
 
@@ -46,6 +50,7 @@ class Trial:
             whose type counts.
         run: The operands -> the result.
         formats: Layouts that it is timed in; empty where layout plays no part.
+        taps: As in Rate.
     """
 
     kind: Kind
@@ -54,6 +59,7 @@ class Trial:
     operands: tuple[tuple[tuple[int, ...], ...], ...]
     run: Callable[..., Tensor]
     formats: tuple[Format, ...] = FORMATS
+    taps: int = 0
 
 
 def calibrate(device: DeviceProfile, *, tell: Callable[[str, float], None] | None = None) -> Calibration:
@@ -113,16 +119,53 @@ def _convolutions(dimensions: Literal[2, 3], edges: Sequence[int]) -> Iterator[T
     def same(x: Tensor, weight: Tensor) -> Tensor:
         return convolve(x, weight, padding=weight.shape[-1] // 2)
 
+    def doubled(x: Tensor, weight: Tensor) -> Tensor:
+        return widen(x, weight, stride=2)
+
     for width, shrink in ((16, 1), (32, 1), (64, 2), (128, 4), (320, 8)):
         yield Trial("dense", dimensions, width, shapes(width, width, shrink, 3), same)
-    yield Trial("thin", dimensions, 0, shapes(4, 16, 1, 3), same)
+    yield Trial("thin", dimensions, 0, shapes(4, 16, 1, 3), same, taps=3**dimensions)
+    yield Trial("thin", dimensions, 0, shapes(32, 3, 1, 1), same, taps=1)
     for width, shrink in ((32, 1), (128, 4)):
-        yield Trial("pointwise", dimensions, width, shapes(width, width, shrink, 1), same)
+        yield Trial("pointwise", dimensions, width, shapes(width, 2 * width, shrink, 1), same)
     for width, shrink in ((32, 2), (128, 8)):
         sizes = tuple((image, (2 * width, width, *weight[2:])) for image, weight in shapes(2 * width, width, shrink, 2))
-        yield Trial("transposed", dimensions, width, sizes, lambda x, w: widen(x, w, stride=2))
-    images = tuple((image, (32, 1, *weight[2:])) for image, weight in shapes(32, 32, 1, 3))
-    yield Trial("depthwise", dimensions, 0, images, lambda x, w: convolve(x, w, padding=1, groups=32))
+        yield Trial("transposed", dimensions, width, sizes, doubled, taps=2**dimensions)
+        alone = tuple((image, (*weight[:2], *(1,) * dimensions)) for image, weight in sizes)
+        yield Trial("transposed", dimensions, width, alone, doubled, taps=1)
+    yield from _depthwise(dimensions, edges)
+
+
+def _depthwise(dimensions: Literal[2, 3], edges: Sequence[int]) -> Iterator[Trial]:
+    """Yield convolutions of one channel each: narrow on large images and wide on small ones, kernels of 3 and of 5.
+
+    The smallest images show what being called costs, which is much the same for all of them: one kind has them.
+    """
+    convolve = F.conv3d if dimensions == 3 else F.conv2d
+    widen = F.conv_transpose3d if dimensions == 3 else F.conv_transpose2d
+
+    def same(x: Tensor, weight: Tensor) -> Tensor:
+        return convolve(x, weight, padding=weight.shape[-1] // 2, groups=len(weight))
+
+    def halved(x: Tensor, weight: Tensor) -> Tensor:
+        return convolve(x, weight, padding=weight.shape[-1] // 2, stride=2, groups=len(weight))
+
+    def doubled(x: Tensor, weight: Tensor) -> Tensor:
+        return widen(x, weight, padding=weight.shape[-1] // 2, stride=2, groups=len(weight))
+
+    runs: tuple[tuple[Kind, Callable[..., Tensor], int], ...] = (
+        ("depthwise", same, 1),
+        ("depthwise_strided", halved, 1),
+        ("depthwise_transposed", doubled, 2),
+    )
+    for kind, run, coarser in runs:
+        for width, shrink in DEPTHWISE_WIDTHS:
+            for kernel in DEPTHWISE_KERNELS:
+                weight = (width, 1, *(kernel,) * dimensions)
+                first = 0 if (kind, kernel) == ("depthwise", DEPTHWISE_KERNELS[0]) else 1
+                sizes = dict.fromkeys(max(2, edge // shrink // coarser) for edge in edges[first:])
+                images = tuple(((2, width, *(size,) * dimensions), weight) for size in sizes)
+                yield Trial(kind, dimensions, width, images, run, taps=kernel**dimensions)
 
 
 def _rates(trial: Trial, wanted: Sequence[Precision], device: torch.device) -> Iterator[Rate]:
@@ -133,19 +176,31 @@ def _rates(trial: Trial, wanted: Sequence[Precision], device: torch.device) -> I
                 points.append(_point(trial, shapes, precision, layout, device))
                 if points[-1][1] > LONG_SECONDS:
                     break  # a larger one would take the whole minute; it is in proportion
-            yield rate(trial.kind, trial.dimensions, trial.width, points, precision=precision, layout=layout)
+            yield rate(
+                trial.kind,
+                trial.dimensions,
+                trial.width,
+                points,
+                precision=precision,
+                layout=layout,
+                taps=trial.taps,
+            )
 
 
 def _point(
     trial: Trial, shapes: Sequence[tuple[int, ...]], precision: Precision, layout: str, device: torch.device
 ) -> tuple[float, float]:
     """Return the amount and the seconds of one call: forward and backward passes half each."""
-    counted = _operands(shapes, precision, "contiguous", device)
-    with WorkCounter() as counter:
-        _both_ways(trial.run, counted)
+    # Counted as a dry run counts: without doing it, and without a layout.
+    with FakeTensorMode():
+        counted = _operands(shapes, precision, "contiguous", device)
+        gradient = torch.ones_like(trial.run(*counted).detach())
+        with WorkCounter() as counter:
+            _both_ways(trial.run, counted, gradient)
     amount = sum(value for (row, _), (_, value) in counter.amounts.items() if row[0] == trial.kind)
     operands = _operands(shapes, precision, layout, device)
-    seconds = shortest(lambda: _both_ways(trial.run, operands), device)
+    gradient = torch.ones_like(trial.run(*operands).detach())
+    seconds = shortest(lambda: _both_ways(trial.run, operands, gradient), device)
     return amount / 2, seconds / 2
 
 
@@ -178,9 +233,8 @@ def _operands(
     return found
 
 
-def _both_ways(run: Callable[..., Tensor], operands: Sequence[Tensor]) -> None:
-    result = run(*operands)
-    torch.autograd.grad(result, operands, torch.ones_like(result))
+def _both_ways(run: Callable[..., Tensor], operands: Sequence[Tensor], gradient: Tensor) -> None:
+    torch.autograd.grad(run(*operands), operands, gradient)
 
 
 def _call_seconds(device: torch.device) -> float:

@@ -13,7 +13,7 @@ from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from autoseg.networks import (
     deeplab,
@@ -35,7 +35,7 @@ from autoseg.records.configuration import Architecture
 from autoseg.records.errors import UsageError
 from autoseg.records.geometry import Shape
 
-__all__ = ["GROUP", "KINDS", "Kind", "build", "divisor", "min_shape", "outline", "unfilled"]
+__all__ = ["GROUP", "KINDS", "Kind", "build", "divisor", "grown", "min_shape", "outline", "unfilled"]
 
 GROUP = "autoseg.networks"
 
@@ -53,7 +53,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "vit_2d": vit.KIND,
         "text_guided_unet": Kind(build=text_head.build, divisor=staged.divisor, min_shape=staged.min_shape),
         "segresnet": Kind(build=segresnet.build, divisor=staged.divisor, min_shape=staged.min_shape),
-        "mednext": Kind(build=mednext.build, divisor=staged.divisor, min_shape=staged.min_shape),
+        "mednext": Kind(build=mednext.build, divisor=staged.divisor, min_shape=staged.min_shape, grown=mednext.upkern),
         "resunet_pp": Kind(build=resunet_pp.build, divisor=staged.divisor, min_shape=staged.min_shape),
         "deeplab_v3plus": Kind(build=deeplab.build, divisor=deeplab.divisor, min_shape=deeplab.min_shape),
     }
@@ -105,6 +105,21 @@ def min_shape(architecture: Architecture) -> Shape:
         UsageError: As `build`.
     """
     return _kind(architecture).min_shape(architecture)
+
+
+def grown(architecture: Architecture, tensors: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+    """Return weights for `network`, smaller kernels of a like network brought to its size where its kind knows how.
+
+    Args:
+        architecture: Of `network`.
+        tensors: Name -> tensor, as `state_dict` names them; not changed.
+        network: Not changed.
+
+    Raises:
+        UsageError: As `build`.
+    """
+    grow = _kind(architecture).grown
+    return dict(tensors) if grow is None else grow(tensors, network)
 
 
 def _kind(architecture: Architecture) -> Kind:

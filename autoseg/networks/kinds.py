@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from autoseg.networks.arguments import shape_of
 from autoseg.records.configuration import Architecture
@@ -23,11 +23,14 @@ class Kind:
         build: Architecture -> the network, weights freshly drawn.
         divisor: Architecture -> what each patch axis (z, y, x) must be a multiple of.
         min_shape: Architecture -> the smallest patch (z, y, x).
+        grown: (name -> tensor of a network that differs in its kernels alone, the network that is to have them) -> the
+            same, smaller kernels brought to the network's size; None where kernels of another size begin anew.
     """
 
     build: Callable[[Architecture], nn.Module]
     divisor: Callable[[Architecture], Shape]
     min_shape: Callable[[Architecture], Shape]
+    grown: Callable[[Mapping[str, Tensor], nn.Module], dict[str, Tensor]] | None = None
 
 
 def of_tokens(

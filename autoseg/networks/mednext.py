@@ -125,7 +125,8 @@ def upkern(tensors: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tenso
         network: Of larger kernels; not changed. `weights.load_into` takes the result and refuses what does not fit.
 
     Returns:
-        Name -> tensor: depthwise kernels interpolated linearly along every axis, everything else as it was.
+        Name -> tensor: depthwise kernels interpolated linearly along every axis, everything else, larger kernels too,
+        as it was.
 
     Source:
         Roy et al. 2023, arXiv:2303.09975, section 2.3 (UpKern).
@@ -136,6 +137,8 @@ def upkern(tensors: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tenso
 
 def _stretched(tensor: Tensor, like: Tensor) -> Tensor:
     if tensor.shape == like.shape or tensor.dim() < 4 or tensor.shape[:2] != like.shape[:2]:
+        return tensor
+    if len(tensor.shape) != len(like.shape) or any(a > b for a, b in zip(tensor.shape, like.shape)):
         return tensor
     mode = "trilinear" if tensor.dim() == 5 else "bilinear"
     return F.interpolate(tensor, size=like.shape[2:], mode=mode, align_corners=False)

@@ -1,5 +1,7 @@
 """Bytes and operations of one real training step, counted on fake tensors: any network, any machine, no card.
 
+The average of the weights, the loss of many classes and a batch are part of the step. Data lie in the host's memory,
+a batch is changed before its step begins, and validation holds no gradients: none of them adds to the peak.
 Not counted, because no tensor shows it: the driver's context, workspaces of single kernels, fragmentation.
 """
 

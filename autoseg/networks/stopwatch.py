@@ -12,7 +12,7 @@ import torch
 from autoseg.records.calibration import Kind, Precision, Rate
 
 clock = time.perf_counter  # a benchmark on a shared machine counts the processor's time instead
-SECONDS_EACH = 0.06
+SECONDS_EACH = 0.05
 LEAST_RUNS = 2
 LONG_SECONDS = 0.15
 
@@ -47,6 +47,7 @@ def rate(
     *,
     precision: Precision = "float32",
     layout: str = "",
+    taps: int = 0,
 ) -> Rate:
     """Return the rate of one kind of operation from (amount of a call, its seconds), the smallest first."""
     amount, seconds = points[-1]
@@ -58,6 +59,7 @@ def rate(
         memory_format=layout,  # type: ignore[arg-type]
         per_second=three_digits(amount / seconds),
         points=tuple((three_digits(amount), three_digits(seconds)) for amount, seconds in points),
+        taps=taps,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -174,6 +175,8 @@ def _device(tensor: Tensor) -> Any:
 def operations(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], *, result: Any) -> float:
     """Return the floating-point operations of one operator; 0 for those whose arithmetic does not count."""
     packet = func._overloadpacket
+    if packet is torch.ops.aten.convolution_backward and args[9] > 1:
+        return _grouped_backward(*args)
     if packet in flop_registry:
         return float(flop_registry[packet](*args, **kwargs, out_val=result))
     # The CPU's attention kernels are missing from torch's table.
@@ -184,6 +187,14 @@ def operations(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], *, res
         # Scores are computed once more, then four products of the same size.
         return 2.5 * _attention(args[1], args[2], args[3])
     return 0.0
+
+
+def _grouped_backward(gradient: Tensor, image: Tensor, weight: Tensor, *how: Any) -> float:
+    # Torch's table counts the weights' gradient of every channel against every other, groups or not: of a depthwise
+    # convolution as many times too much as it has channels. Each of the two gradients takes what the forward pass took.
+    *_, transposed, _, _, wanted = how
+    places = math.prod((image if transposed else gradient).shape[2:])
+    return sum(wanted[:2]) * 2.0 * image.shape[0] * places * weight.numel()
 
 
 def _attention(query: Tensor, key: Tensor, value: Tensor) -> float:

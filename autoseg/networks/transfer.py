@@ -22,6 +22,7 @@ class Transfer:
     Attributes:
         loaded: Copied as it was.
         adapted: Of the input stem, brought to another number of channels.
+        grown: Kernels that were smaller, interpolated (`catalog.grown`).
         new: Drawn at random: heads of other labels, and what is not there or of another shape.
         unused: There, but of no use here.
     """
@@ -30,12 +31,18 @@ class Transfer:
     adapted: tuple[str, ...]
     new: tuple[str, ...]
     unused: tuple[str, ...]
+    grown: tuple[str, ...] = ()
 
     def line(self) -> str:
         """Return one line for people."""
-        total = len(self.loaded) + len(self.adapted) + len(self.new)
+        total = len(self.loaded) + len(self.adapted) + len(self.grown) + len(self.new)
         parts = [f"{len(self.loaded)} of {total} tensors loaded"]
-        for names, what in ((self.adapted, "adapted to other channels"), (self.new, "new"), (self.unused, "unused")):
+        for names, what in (
+            (self.adapted, "adapted to other channels"),
+            (self.grown, "grown from smaller kernels"),
+            (self.new, "new"),
+            (self.unused, "unused"),
+        ):
             if names:
                 parts.append(f"{len(names)} {what}: {_some(names)}")
         return "; ".join(parts)
@@ -48,6 +55,7 @@ def load_what_fits(
 
     The input stem of another number of channels gets the mean over the old channels in each new one, scaled so that
     equal channels give the sum that they gave before. Heads stay as they were drawn unless the labels are the same.
+    Smaller kernels grow where the network's kind knows how (MedNeXt's UpKern).
 
     Args:
         network: Of `architecture`; changed in place.
@@ -62,15 +70,18 @@ def load_what_fits(
     own = network.state_dict()
     stem = _depending(architecture, own, "input_channels")
     heads = _depending(architecture, own, "output_channels")
-    loaded, adapted, new = [], [], []
+    fitting = catalog.grown(architecture, tensors, network)
+    loaded: list[str] = []
+    grown: list[str] = []
+    adapted, new = [], []
     with torch.no_grad():
         for name, tensor in own.items():
-            there = tensors.get(name)
+            there = fitting.get(name)
             if there is None or (name in heads and not keep_heads):
                 new.append(name)
             elif there.shape == tensor.shape:
                 tensor.copy_(there)
-                loaded.append(name)
+                (loaded if there is tensors[name] else grown).append(name)
             elif name in stem and there.dim() == tensor.dim() and _same_but_channels(there, tensor):
                 mean = there.float().mean(1, keepdim=True) * (there.shape[1] / tensor.shape[1])
                 tensor.copy_(mean.expand_as(tensor))
@@ -78,15 +89,15 @@ def load_what_fits(
             else:
                 new.append(name)
     # Biases and norms have the same shapes in networks that have nothing else in common.
-    if not any(own[name].dim() > 1 for name in (*loaded, *adapted)):
+    if not any(own[name].dim() > 1 for name in (*loaded, *adapted, *grown)):
         raise DataError(
             "nothing of these weights fits the network",
             file=file,
             fix=f"Give those of a {architecture.kind} with the same dimensions, features and kernels.",
             code="nothing_fits",
         )
-    unused = tuple(name for name in tensors if name not in {*loaded, *adapted})
-    return Transfer(tuple(loaded), tuple(adapted), tuple(new), unused)
+    unused = tuple(name for name in tensors if name not in {*loaded, *adapted, *grown})
+    return Transfer(tuple(loaded), tuple(adapted), tuple(new), unused, tuple(grown))
 
 
 def layer_ranks(network: nn.Module, image: Tensor) -> dict[str, float]:

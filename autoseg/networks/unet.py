@@ -35,7 +35,10 @@ class UNet(nn.Module):
 
     Source:
         Ronneberger et al. 2015, arXiv:1505.04597; Isensee et al. 2021, doi:10.1038/s41592-020-01008-z (plain) and
-        2024, arXiv:2404.09556 (residual encoder); Oktay et al. 2018, arXiv:1804.03999 (attention).
+        2024, arXiv:2404.09556 (residual encoder); Oktay et al. 2018, arXiv:1804.03999 (attention). The first two are
+        checked against dynamic-network-architectures. MONAI's AttentionUnet has another gate: it compares the skip
+        with features that were brought up already, voxel by voxel, where the paper (and ours) compares on the coarser
+        grid and interpolates the weights; there is no other implementation at hand to compare with.
     """
 
     def __init__(self, architecture: Architecture, arguments: Arguments):

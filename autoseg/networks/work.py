@@ -32,7 +32,7 @@ _NAMES: Mapping[torch.dtype, Precision] = {
     torch.float16: "float16",
 }
 
-Row = tuple[Kind, int, int, Precision]
+Row = tuple[Kind, int, int, int, Precision]
 # Operators that are bound by memory, by what stands in their names; what is named nowhere is elementwise.
 _BOUND_BY_MEMORY: tuple[tuple[Kind, tuple[str, ...]], ...] = (
     ("optimizer", ("_fused_", "_foreach_")),
@@ -61,8 +61,8 @@ class WorkCounter(TorchDispatchMode):
     """Adds up what every operator computes, by kind; fake or real tensors alike.
 
     Attributes:
-        amounts: (kind, dimensions, width, precision), and the power of two that a call's amount lies under -> operators
-            and their floating-point operations or bytes together.
+        amounts: (kind, dimensions, width, taps, precision), and the power of two that a call's amount lies under ->
+            operators and their floating-point operations or bytes together.
         calls: Operators that touched voxels.
     """
 
@@ -76,20 +76,35 @@ class WorkCounter(TorchDispatchMode):
     ) -> Any:
         """Run one operator and note what it did."""
         kwargs = dict(kwargs or {})
-        result = func(*args, **kwargs)
+        result = self.run(func, args, kwargs)
         if not _is_view(func) and func._overloadpacket.__name__ not in _DOES_NOTHING:
-            self.calls += 1
-            row, amount = _count(func, args, kwargs, result)
-            size = (row, math.frexp(amount)[1])
-            calls, sum_before = self.amounts[size]
-            self.amounts[size] = (calls + 1, sum_before + amount)
+            self.note(*_count(func, args, kwargs, result))
         return result
+
+    def run(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Return what an operator returns; whoever times operators does it here."""
+        return func(*args, **kwargs)
+
+    def note(self, row: Row, amount: float) -> None:
+        """Add one call to those of its kind and size."""
+        self.calls += 1
+        size = (row, math.frexp(amount)[1])
+        calls, sum_before = self.amounts[size]
+        self.amounts[size] = (calls + 1, sum_before + amount)
 
     def work(self) -> StepWork:
         """Return what was counted, in a fixed order."""
         rows = (
-            Amount(kind=kind, dimensions=dimensions, width=width, precision=precision, amount=amount, calls=calls)
-            for ((kind, dimensions, width, precision), _), (calls, amount) in sorted(self.amounts.items())
+            Amount(
+                kind=kind,
+                dimensions=dimensions,
+                width=width,
+                precision=precision,
+                amount=amount,
+                calls=calls,
+                taps=taps,
+            )
+            for ((kind, dimensions, width, taps, precision), _), (calls, amount) in sorted(self.amounts.items())
         )
         return StepWork(amounts=tuple(row for row in rows if row.amount > 0), calls=self.calls)
 
@@ -133,9 +148,9 @@ def _count(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result: An
     if name in _CONVOLUTIONS:
         return _convolution(args, name == "convolution_backward", precision), flops
     if flops > 0:
-        return ("attention" if "attention" in name else "matmul", 0, 0, precision), flops
+        return ("attention" if "attention" in name else "matmul", 0, 0, 0, precision), flops
     kind: Kind = "norm" if "norm" in name and "native" in name else _memory_kind(name)
-    return (kind, 0, 0, precision), float(sum(item.numel() * item.element_size() for item in tensors))
+    return (kind, 0, 0, 0, precision), float(sum(item.numel() * item.element_size() for item in tensors))
 
 
 def _memory_kind(name: str) -> Kind:
@@ -146,15 +161,14 @@ def _memory_kind(name: str) -> Kind:
 
 
 def _convolution(args: Sequence[Any], backward: bool, precision: Precision) -> Row:
-    weight = args[2] if backward else args[1]
-    transposed, groups = (args[7], args[9]) if backward else (args[6], args[8])
-    dimensions = weight.dim() - 2
+    weight, (_, stride, _, _, transposed, _, groups) = (args[2], args[3:10]) if backward else (args[1], args[2:9])
+    dimensions, taps = weight.dim() - 2, math.prod(weight.shape[2:])
     width = min(weight.shape[0], weight.shape[1])
-    if transposed:
-        return "transposed", dimensions, width, precision
     if groups > 1:
-        return "depthwise", dimensions, 0, precision
+        apart: Kind = "depthwise_strided" if max(stride) > 1 else "depthwise"
+        return "depthwise_transposed" if transposed else apart, dimensions, groups, taps, precision
+    if transposed:
+        return "transposed", dimensions, width, taps, precision
     if width < THIN_BELOW:
-        return "thin", dimensions, 0, precision
-    kind: Kind = "pointwise" if math.prod(weight.shape[2:]) == 1 else "dense"
-    return kind, dimensions, width, precision
+        return "thin", dimensions, 0, taps, precision
+    return "pointwise" if taps == 1 else "dense", dimensions, width, 0, precision

@@ -53,15 +53,24 @@ def calibration(work: Workspace, request: PlanRequest, device: DeviceProfile) ->
         UserError: The file that was named is not there or damaged.
     """
     if request.calibration:
-        return read_record(
-            Path(request.calibration).expanduser(), Calibration, missing="Write it: autoseg calibrate -o."
-        )
+        file = Path(request.calibration).expanduser()
+        return _told(read_record(file, Calibration, missing="Write it: autoseg calibrate -o."), file)
     if not work.calibration_file.exists():
         return None
     found = read_record(work.calibration_file, Calibration)
     if (found.device.kind, found.device.name, found.device.threads) != (device.kind, device.name, device.threads):
         log.info("%s is of %s, not of this device", work.calibration_file, found.device.name)
         return None
+    return _told(found, work.calibration_file)
+
+
+def _told(found: Calibration, file: Path) -> Calibration:
+    if not found.tells_kernels_apart:
+        log.info(
+            "%s is of an older version, which timed one kernel of convolutions of one channel each: the time of MedNeXt"
+            " is rough. Measure it again: autoseg calibrate.",
+            file,
+        )
     return found
 
 

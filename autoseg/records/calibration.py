@@ -12,6 +12,8 @@ Kind = Literal[
     "thin",
     "pointwise",
     "depthwise",
+    "depthwise_strided",
+    "depthwise_transposed",
     "transposed",
     "matmul",
     "attention",
@@ -27,11 +29,11 @@ Kind = Literal[
     "low_resolution",
     "intensity",
 ]
-"""Convolutions of many channels, of few (fewer than 16 on one side), of one voxel, of one channel each, backwards;
-matrix products; attention; normalisation; and of what is bound by memory: sums and products, copies and changes of
-type, softmax and its like, gathering and scattering, the optimiser's update of the weights. The last five make a
-batch: drawing and cutting out a sample, rotation and scaling as one resampling, blurring, low resolution, and changes
-of single voxels."""
+"""Convolutions of many channels, of few (fewer than 16 on one side), of one voxel, of one channel each (also from finer
+to coarser and from coarser to finer voxels), backwards; matrix products; attention; normalisation; and of what is bound
+by memory: sums and products, copies and changes of type, softmax and its like, gathering and scattering, the
+optimiser's update of the weights. The last five make a batch: drawing and cutting out a sample, rotation and scaling as
+one resampling, blurring, low resolution, and changes of single voxels."""
 Precision = Literal["float32", "bfloat16", "float16"]
 
 
@@ -42,6 +44,8 @@ class Rate(Record):
         kind: Of the operation.
         dimensions: 2 or 3; 0 where it plays no part.
         width: Channels on the narrower side of a convolution; 0 where they play no part.
+        taps: Voxels of the kernel of convolutions that do little with each voxel: thin, transposed, of one channel
+            each. Such a call takes what moving its voxels takes, and what each tap takes. 0 elsewhere.
         precision: Of the operands.
         memory_format: `contiguous` or `channels_last`; empty where it plays no part.
         per_second: Floating-point operations; bytes read and written of norms and elementwise operations; voxels times
@@ -57,6 +61,7 @@ class Rate(Record):
     memory_format: Literal["", "contiguous", "channels_last"]
     per_second: float
     points: tuple[tuple[float, float], ...] = ()
+    taps: int = 0
 
 
 class Calibration(Record):
@@ -79,6 +84,11 @@ class Calibration(Record):
     rates: tuple[Rate, ...]
     step_factors: dict[str, float] = {}
 
+    @property
+    def tells_kernels_apart(self) -> bool:
+        """Whether convolutions of one channel each were timed by kernel and width, as they are now."""
+        return any(rate.taps > 0 for rate in self.rates if rate.kind == "depthwise")
+
 
 class Amount(Record):
     """How much of one kind of operation a step holds, in the unit of its rate.
@@ -93,6 +103,7 @@ class Amount(Record):
     precision: Precision
     amount: float
     calls: int = 1
+    taps: int = 0
 
 
 class StepWork(Record):

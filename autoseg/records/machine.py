@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from autoseg.records.record import Record
+
+CARD_FRACTION, CARD_RESERVE_BYTES = 0.85, 2**30
 
 
 class DeviceProfile(Record):
@@ -35,4 +38,9 @@ class DeviceProfile(Record):
         """
         if self.kind == "cpu":
             return self.memory_gb * 2**30
-        return 0.85 * self.memory_gb * 2**30 - 2**30
+        return CARD_FRACTION * self.memory_gb * 2**30 - CARD_RESERVE_BYTES
+
+    def memory_for(self, step_bytes: float) -> float:
+        """Return the `memory_gb` that a step of so many bytes needs, rounded up to tenths."""
+        needed = step_bytes if self.kind == "cpu" else (step_bytes + CARD_RESERVE_BYTES) / CARD_FRACTION
+        return math.ceil(10 * needed / 2**30) / 10

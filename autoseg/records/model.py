@@ -48,6 +48,7 @@ class Pretrained(Record):
         sha256: Of the file.
         loaded: How many tensors were taken as they were.
         adapted: Names of those brought to other channels.
+        grown: Names of kernels that were smaller, interpolated.
         new: Names of those drawn at random.
         unused: Names of what the file holds beside.
         line: The same for people.
@@ -59,6 +60,7 @@ class Pretrained(Record):
     adapted: tuple[str, ...] = ()
     new: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
+    grown: tuple[str, ...] = ()
     line: str = ""
 
 

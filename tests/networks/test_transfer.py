@@ -47,6 +47,21 @@ def test_equal_channels_give_what_the_old_stem_gave(channels):
     torch.testing.assert_close(outputs[0], outputs[1])
 
 
+def test_kernels_of_three_grow_to_five():
+    old, more = built(small("mednext")), {"kernel": 5}
+    new = built(small("mednext", more=more), seed=1)
+    found = load_what_fits(new, old.state_dict(), small("mednext", more=more), keep_heads=True, file="")
+    assert found.new == ()
+    assert set(found.grown) == {name for name in new.state_dict() if name.endswith(".depthwise.weight")}
+    assert f"; {len(found.grown)} grown from smaller kernels: " in found.line()
+    name = "encoder.0.0.depthwise.weight"
+    corners = new.state_dict()[name][..., 0, 0, 0], old.state_dict()[name][..., 0, 0, 0]
+    torch.testing.assert_close(*corners)
+    back = load_what_fits(built(small("mednext")), new.state_dict(), small("mednext"), keep_heads=True, file="")
+    assert back.grown == (), "a large kernel is not made smaller"
+    assert name in back.new
+
+
 def test_heads_are_kept_only_where_labels_are_the_same():
     old = built(small())
     for keep in (True, False):

@@ -37,6 +37,28 @@ def test_a_convolution_is_counted_by_its_kind(layer, row, flops):
     assert rows(lambda: layer(image))[row] == flops
 
 
+@pytest.mark.parametrize(
+    ("layer", "kind", "taps"),
+    [
+        (nn.Conv3d(16, 16, 3, padding=1, groups=16, bias=False), "depthwise", 27),
+        (nn.Conv3d(16, 16, (1, 5, 5), (1, 2, 2), (0, 2, 2), groups=16, bias=False), "depthwise_strided", 25),
+        (nn.ConvTranspose3d(16, 16, 3, 2, 1, groups=16, bias=False), "depthwise_transposed", 27),
+    ],
+)
+def test_channels_by_themselves_are_counted_by_kernel_and_width(layer, kind, taps):
+    image = torch.zeros(2, 16, 8, 8, 8, requires_grad=True)
+    with WorkCounter() as counter:
+        result = layer(image)
+        forward = counter.work().amounts
+        result.backward(torch.ones_like(result))
+    (alone,) = (item for item in forward if item.kind == kind)
+    places = 8**3 if "transposed" in kind else result[0, 0].numel()
+    assert (alone.width, alone.taps, alone.amount) == (16, taps, 2 * taps * 16 * 2 * places)
+    together = sum(item.amount for item in counter.work().amounts if item.kind == kind)
+    # Each channel's gradient has to do with that channel alone.
+    assert together == 3 * alone.amount
+
+
 def test_calls_are_those_of_the_step_and_not_of_fake_tensors():
     work = measure_work(small("unet"), Recipe(), (8, 8, 8), 2, precision="float32", device_kind="cpu")
     by_kind = Counter()
@@ -80,10 +102,19 @@ def test_a_calibration_has_a_speed_of_every_kind(monkeypatch):
     conv = {"dense", "thin", "pointwise", "depthwise", "transposed"}
     memory = {"norm", "elementwise", "copy", "exponential", "index", "optimizer"}
     making = {"sample", "place", "blur", "low_resolution", "intensity"}
+    conv |= {"depthwise_strided", "depthwise_transposed"}
     assert {rate.kind for rate in found.rates} == conv | memory | making | {"matmul", "attention"}
     assert all(rate.per_second > 0 for rate in found.rates)
     assert {rate.precision for rate in found.rates} == {"float32"}
     assert found.call_seconds > 0
-    assert all(len(rate.points) == 2 for rate in found.rates if rate.kind in ("norm", "thin", "depthwise", "sample"))
+    assert all(len(rate.points) == 2 for rate in found.rates if rate.kind in ("norm", "thin", "sample"))
+    apart = [rate for rate in found.rates if rate.kind.startswith("depthwise")]
+    assert {(rate.width, rate.taps) for rate in apart if rate.dimensions == 3} == {
+        (32, 27),
+        (32, 125),
+        (256, 27),
+        (256, 125),
+    }
+    assert found.tells_kernels_apart
     steps = list(calibrating_steps.whole_steps(device, "float32"))
     assert all(seconds(work, found, name) > 0 for work, measured in steps for name in measured)

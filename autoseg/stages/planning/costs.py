@@ -11,6 +11,7 @@ from autoseg.records.configuration import Architecture, MemoryEstimate
 from autoseg.records.geometry import Shape
 from autoseg.records.machine import DeviceProfile
 from autoseg.records.preset import Recipe
+from autoseg.stages.planning.reasons import gigabytes
 from autoseg.stages.planning.topology import Topology
 
 DRY_RUN_EDGE = 4  # voxels at the bottleneck
@@ -109,10 +110,25 @@ class StepLine:
         """Return what a step holds whatever its batch."""
         return self.fixed_bytes + self.once_bytes * voxels
 
+    def peak_bytes(self, voxels: int, batch: int) -> float:
+        """Return the bytes that a step over `batch` patches of `voxels` each holds at its worst moment."""
+        return self.shared_bytes(voxels) + batch * self._sample_bytes(voxels)
+
     def largest_batch(self, voxels: int, budget_bytes: float) -> int:
         """Return how many patches of `voxels` fit into `budget_bytes`."""
-        sample = self.voxel_bytes * voxels + self.square_bytes * voxels**2
-        return int(max(0.0, budget_bytes - self.shared_bytes(voxels)) // sample)
+        return int(max(0.0, budget_bytes - self.shared_bytes(voxels)) // self._sample_bytes(voxels))
+
+    def _sample_bytes(self, voxels: int) -> float:
+        return self.voxel_bytes * voxels + self.square_bytes * voxels**2
+
+    def curve(self) -> str:
+        """Return the peak as people read it: what is there whatever the batch, and what each voxel adds."""
+        told = f"{gigabytes(self.fixed_bytes)} and {self.voxel_bytes / 2**10:.3g} KB for each voxel of the batch"
+        if self.once_bytes > 0:
+            told += f", {self.once_bytes / 2**10:.3g} KB for each voxel of a patch"
+        if self.square_bytes > 0:
+            told += ", and more by the square of a patch's voxels"
+        return f"{told} (from {len(self.points)} dry runs)"
 
     def flops(self, voxels: int, batch: int = 1) -> float:
         """Return the operations of a step over `batch` patches of `voxels` each."""

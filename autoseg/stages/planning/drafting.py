@@ -232,7 +232,8 @@ def _of_fit(fitted: Fit) -> dict[str, Reasoned[Any]]:
         told["architecture.checkpointing"] = Reasoned(True, fitted.because_sparing)
     told["memory.peak_bytes"] = Reasoned(
         gigabytes(memory.peak_bytes),
-        f"dry run of one training step of {memory.parameters:,} parameters: {memory.step_flops / 1e9:.3g} GFLOP",
+        f"dry run of one training step of {memory.parameters:,} parameters: {memory.step_flops / 1e9:.3g} GFLOP;"
+        f" a step takes {fitted.curve}",
     )
     return told
 

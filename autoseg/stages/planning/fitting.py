@@ -52,7 +52,7 @@ def expected(wanted: Wanted, machine: Machine, *, sparing: bool = True) -> Topol
     """
     if wanted.planning.patch_shape is not None:
         return _by_hand(wanted)
-    tried: list[Topology] = []
+    tried: list[Tried] = []
     plain = next(_rooms(wanted, machine, wanted.candidates(), tried), None)
     if plain is not None and not (sparing and _asks_to_spare(wanted, plain.topology)):
         return plain.topology
@@ -63,9 +63,17 @@ def expected(wanted: Wanted, machine: Machine, *, sparing: bool = True) -> Topol
     return spared.topology if spared else _refuse(wanted, machine, tried)
 
 
-def _search(wanted: Wanted, machine: Machine, candidates: Iterable[Topology]) -> tuple[Fit | None, list[Topology]]:
+@dataclass(frozen=True)
+class Tried:
+    """A patch that was looked at, and what stands against it in words; empty where nothing does."""
+
+    topology: Topology
+    obstacle: str = ""
+
+
+def _search(wanted: Wanted, machine: Machine, candidates: Iterable[Topology]) -> tuple[Fit | None, list[Tried]]:
     """Return the first candidate whose verified step fits, and all that were looked at."""
-    tried: list[Topology] = []
+    tried: list[Tried] = []
     for room in _rooms(wanted, machine, candidates, tried):
         found = _verified(wanted, machine, room, tried)
         if found is not None:
@@ -73,16 +81,24 @@ def _search(wanted: Wanted, machine: Machine, candidates: Iterable[Topology]) ->
     return None, tried
 
 
-def _rooms(wanted: Wanted, machine: Machine, candidates: Iterable[Topology], tried: list[Topology]) -> Iterator[_Room]:
+def _rooms(wanted: Wanted, machine: Machine, candidates: Iterable[Topology], tried: list[Tried]) -> Iterator[_Room]:
     """Yield the patches that fit memory and time, largest first, noting in `tried` all that were looked at."""
     lines: Lines = {}
     for topology in candidates:
-        tried.append(topology)
-        if _hopeless(wanted, machine, topology):
+        outputs = _outputs_bytes(wanted, topology)
+        if outputs > machine.budget_bytes:
+            tried.append(Tried(topology, f"would take more than {gigabytes(outputs)}"))
             continue
         room = _room(wanted, machine, topology, lines)
-        if room.batch >= wanted.least_batch and room.quick_enough:
+        tried.append(Tried(topology, _obstacle(wanted, room)))
+        if not tried[-1].obstacle:
             yield room
+
+
+def _obstacle(wanted: Wanted, room: _Room) -> str:
+    if room.batch < wanted.least_batch:
+        return f"would take {gigabytes(room.line.peak_bytes(room.topology.voxels, wanted.least_batch))}"
+    return "" if room.quick_enough else "would take too much of a run's time"
 
 
 def _asks_to_spare(wanted: Wanted, plain: Topology | None) -> bool:
@@ -113,27 +129,43 @@ def _why_sparing(wanted: Wanted, plain: Fit | None) -> str:
     )
 
 
-def _refuse(wanted: Wanted, machine: Machine, tried: list[Topology]) -> NoReturn:
-    raise _nothing_fits(wanted, machine, tried)
+def _refuse(wanted: Wanted, machine: Machine, tried: list[Tried]) -> NoReturn:
+    raise _nothing_fits(wanted, machine, tried[-1].topology)
 
 
-def _nothing_fits(wanted: Wanted, machine: Machine, tried: list[Topology]) -> ResourceError:
+def _nothing_fits(wanted: Wanted, machine: Machine, smallest: Topology) -> ResourceError:
+    fix = "Give more time (--hours), or choose a smaller network (--preset)."
+    memory_gb = machine.device.memory_for(_least_bytes(wanted, machine, smallest))
+    if memory_gb > machine.device.memory_gb:
+        fix = f"Give {memory_gb:g} GB or more (--memory-gb), or choose a smaller network (--preset)."
     return ResourceError(
-        f"not even a patch of {words(as_shape(tried[-1].patch))} voxels with batch {wanted.least_batch} fits"
+        f"not even a patch of {words(as_shape(smallest.patch))} voxels with batch {wanted.least_batch} fits"
         f" the {gigabytes(machine.budget_bytes)} that one step may hold"
         + (f", in a step of {machine.clock.longest_step_seconds:.2g} seconds" if machine.clock else ""),
-        fix="Give more memory (--memory-gb) or time, or choose a smaller network (--preset).",
+        fix=fix,
         code="does_not_fit",
     )
 
 
-def _hopeless(wanted: Wanted, machine: Machine, topology: Topology) -> bool:
+def _least_bytes(wanted: Wanted, machine: Machine, topology: Topology) -> float:
+    """Return what a step of the least batch holds, activations recomputed where that is less."""
+    kept = (False,) if wanted.planning.conformance is not None else (False, True)
+    peaks = []
+    for sparing in kept:
+        architecture = replace(wanted, sparing=sparing).architecture(topology)
+        step = machine.measure(architecture, wanted.recipe, as_shape(topology.patch), wanted.least_batch)
+        peaks.append(step.peak_bytes)
+    return min(peaks)
+
+
+def _outputs_bytes(wanted: Wanted, topology: Topology) -> float:
+    """Return the least that a step holds, by counting; 0 where counting says nothing."""
     if wanted.planning.conformance is not None or not wanted.kind.convolutional:
-        return False
+        return 0.0
     # Every convolution's output is kept for the backward pass in two bytes or more: no dry run needed to refuse it.
     architecture = wanted.architecture(topology)
     count = elements.kept(architecture, topology) if wanted.sparing else elements.elements(architecture, topology)
-    return count * LEAST_ELEMENT_BYTES * wanted.least_batch > machine.budget_bytes
+    return float(count * LEAST_ELEMENT_BYTES * wanted.least_batch)
 
 
 @dataclass(frozen=True)
@@ -176,7 +208,7 @@ def _room(wanted: Wanted, machine: Machine, topology: Topology, lines: Lines) ->
     return _Room(topology, architecture, line, batch, quick)
 
 
-def _verified(wanted: Wanted, machine: Machine, room: _Room, tried: list[Topology]) -> Fit | None:
+def _verified(wanted: Wanted, machine: Machine, room: _Room, tried: list[Tried]) -> Fit | None:
     batch, because = _batch(wanted, machine, room)
     shape = as_shape(room.topology.patch)
     size = batch
@@ -185,6 +217,7 @@ def _verified(wanted: Wanted, machine: Machine, room: _Room, tried: list[Topolog
         if step.peak_bytes <= machine.budget_bytes or wanted.planning.conformance is not None:
             break
         if size <= wanted.least_batch:
+            tried[-1] = replace(tried[-1], obstacle=f"would take {gigabytes(step.peak_bytes)}")
             return None
         # As many as fit if each takes what each took here.
         shared = room.line.shared_bytes(room.topology.voxels)
@@ -195,7 +228,7 @@ def _verified(wanted: Wanted, machine: Machine, room: _Room, tried: list[Topolog
         because += f"; the dry run asked for fewer than {batch}"
     memory = estimate(room.line, step, shape, size)
     why = _why_patch(wanted, machine, tried, memory)
-    return Fit(room.topology, room.architecture, size, memory, why, because)
+    return Fit(room.topology, room.architecture, size, memory, why, because, room.line.curve())
 
 
 def _batch(wanted: Wanted, machine: Machine, room: _Room) -> tuple[int, str]:
@@ -212,7 +245,11 @@ def _batch(wanted: Wanted, machine: Machine, room: _Room) -> tuple[int, str]:
     batch, because = min(limits, key=lambda limit: limit[0])
     batch = max(batch, planning.min_batch)
     if wanted.sparing:
-        batch, because = wanted.least_batch, "activations are recomputed for the sake of the patch, not of the batch"
+        because = (
+            "activations are recomputed for the sake of the patch, not of the batch: a larger device, which keeps them,"
+            " begins with as many"
+        )
+        batch = wanted.least_batch
     if machine.clock is None:
         return batch, because
     return machine.clock.shorten(
@@ -224,17 +261,22 @@ def _batch(wanted: Wanted, machine: Machine, room: _Room) -> tuple[int, str]:
     )
 
 
-def _why_patch(wanted: Wanted, machine: Machine, tried: list[Topology], memory: MemoryEstimate) -> str:
-    first = words(as_shape(tried[0].patch))
+def _why_patch(wanted: Wanted, machine: Machine, tried: list[Tried], memory: MemoryEstimate) -> str:
+    first = words(as_shape(tried[0].topology.patch))
     median = words(tuple(round(size) for size in wanted.median_shape))
     step = f"a step takes {gigabytes(memory.peak_bytes)} of {gigabytes(machine.budget_bytes)}"
     if wanted.planning.conformance:
         step = "by nnU-Net's element counts"
     if len(tried) == 1:
         return f"the median image is {median}, and a patch that covers as much of it as the rule asks fits; {step}"
-    return (
-        f"shrunk from {first} in {len(tried) - 1} steps along the axis that covers most of the median {median}; {step}"
+    steps = "one step" if len(tried) == 2 else f"{len(tried) - 1} steps"
+    return f"shrunk from {first} in {steps} along the axis that covers most of the median {median}; {step}" + (
+        "" if wanted.planning.conformance else f"; {_next_larger(tried[-2])}"
     )
+
+
+def _next_larger(refused: Tried) -> str:
+    return f"the next larger, {words(as_shape(refused.topology.patch))}, {refused.obstacle}"
 
 
 def _fit_by_hand(wanted: Wanted, machine: Machine) -> Fit:
@@ -258,7 +300,7 @@ def _measured_by_hand(wanted: Wanted, machine: Machine, topology: Topology) -> F
     why = f"set by hand in the preset, padded to what the network can divide; a step takes {gigabytes(step.peak_bytes)}"
     if step.peak_bytes > machine.budget_bytes:
         why += f", more than the {gigabytes(machine.budget_bytes)} that one step may hold"
-    return Fit(topology, room.architecture, batch, memory, why, because)
+    return Fit(topology, room.architecture, batch, memory, why, because, room.line.curve())
 
 
 def _by_hand(wanted: Wanted) -> Topology:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import autoseg
 from autoseg.records.configuration import Preparation
 from autoseg.records.dataset import Correction
-from autoseg.records.errors import ResourceError, UsageError
+from autoseg.records.errors import ResourceError, UsageError, UserError
 from autoseg.records.fingerprint import Fingerprint
 from autoseg.records.machine import DeviceProfile
 from autoseg.records.plan import Decision, Plan
@@ -116,8 +116,9 @@ def _within_budget(
             on = replace(machine, device=_device_for(preset, machine.device))
             try:
                 parts.append(part_of(fingerprint, preset, on, budget))
-            except ResourceError as error:
-                if minutes is None or not parts:
+            except UserError as error:
+                error.file = error.file or f"preset {preset.name}"
+                if not isinstance(error, ResourceError) or minutes is None or not parts:
                     raise
                 left_out.append(Reasoned("left out", str(error)).decision(f"{preset.name}.preset"))
                 kept.remove(preset)

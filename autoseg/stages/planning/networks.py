@@ -117,7 +117,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         "resunet_pp": Family(convolutions, max_stages=5),
         "deeplab_v3plus": Family(convolutions, max_stages=5),
         # Roy et al. 2023 and Isensee et al. 2024: a quarter of the U-Net's operations in seven times its time.
-        "mednext": Family(convolutions, max_stages=5, speed=0.04, cpu_speed=0.25),
+        "mednext": Family(convolutions, max_stages=5, speed=0.04, cpu_speed=0.14),
         "text_guided_unet": Family(convolutions),
         "unetr": Family(unetr, halvings=4, attention=True),
         "swin_unetr": Family(swin_unetr, halvings=5, speed=0.5, cpu_speed=0.5),

@@ -19,6 +19,7 @@ from autoseg.stages.planning.drafting import Draft, Subject, draft, low_resoluti
 from autoseg.stages.planning.fitting import expected
 from autoseg.stages.planning.frame import Frame, survey
 from autoseg.stages.planning.lineup import Situation
+from autoseg.stages.planning.presets import load_preset, preset_names
 from autoseg.stages.planning.reasons import Reasoned
 from autoseg.stages.planning.wanted import Machine
 
@@ -158,8 +159,17 @@ def _weights(ground: _Ground) -> dict[str, Reasoned[float]]:
     )
     weights = lineup.weights(situation, preset.network.dimensions)
     if not weights:
-        raise UsageError(f"preset {preset.name} has no network for 2D data", fix="Choose another with --preset.")
+        raise _not_in_2d(preset)
     return weights
+
+
+def _not_in_2d(preset: Preset) -> UsageError:
+    able = [name for name in preset_names() if "2d" in load_preset(name).network.dimensions]
+    return UsageError(
+        f"the data are 2D, and 'network.dimensions' is {list(preset.network.dimensions)}",
+        fix=f"Choose one that can do 2D (--preset): {', '.join(able)}.",
+        code="no_2d_network",
+    )
 
 
 def _second_stages(ground: _Ground, *, asked: bool) -> list[Decision]:

@@ -38,7 +38,7 @@ def target_spacing(fingerprint: Fingerprint) -> Reasoned[Triple]:
     target, size = np.median(spacings, 0), np.median(shapes, 0)
     coarse = coarsest_axis(target, size)
     others = [axis for axis in range(3) if axis != coarse]
-    because = f"the median over {len(spacings)} cases"
+    because = f"the median over {len(spacings)} cases{_spread(spacings)}"
     strongly_coarse = target[coarse] > ANISOTROPIC * target[others].max()
     if strongly_coarse and size[coarse] * ANISOTROPIC < size[others].min() and size[coarse] > 1:
         percentile = float(np.percentile(spacings[:, coarse], COARSE_PERCENTILE))
@@ -50,6 +50,20 @@ def target_spacing(fingerprint: Fingerprint) -> Reasoned[Triple]:
         target[coarse] = max(percentile, target[others].max())
     z, y, x = (float(value) for value in target)
     return Reasoned((z, y, x), because)
+
+
+def _spread(spacings: np.ndarray) -> str:
+    """Return how the cases' spacings are distributed, in words: per axis from where to where, and the middle half."""
+    least, low, high, most = np.percentile(spacings, (0, 25, 75, 100), axis=0)
+    if np.all(most - least <= EQUAL * least):
+        return ", which all have it"
+    told = [
+        f"{'zyx'[axis]} {least[axis]:.4g} to {most[axis]:.4g} mm, the middle half {low[axis]:.4g} to {high[axis]:.4g}"
+        if most[axis] - least[axis] > EQUAL * least[axis]
+        else f"{'zyx'[axis]} {least[axis]:.4g} mm"
+        for axis in range(3)
+    ]
+    return f" ({'; '.join(told)})"
 
 
 def coarsest_axis(spacing_mm: Sequence[float], shape: Sequence[float]) -> int:

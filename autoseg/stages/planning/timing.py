@@ -17,6 +17,10 @@ FORMATS = ("contiguous", "channels_last")
 NOISE_SHARE, BRIGHTNESS_SHARE, CONTRAST_SHARE = 0.7, 0.2, 0.5
 # Kinds that older calibrations did not tell apart.
 ONCE_ELEMENTWISE = ("copy", "exponential", "index", "optimizer")
+ONCE_DEPTHWISE = ("depthwise", "depthwise_strided", "depthwise_transposed")
+# Older calibrations timed one such convolution, of 32 channels and kernels of 3, and took its operations (a forward
+# pass, two gradients of as many) to be (1 + 1 + 32) / (1 + 1 + 1) times as many as they are.
+OLDER_WIDTH, OLDER_KERNEL, OLDER_OPERATIONS = 32, 3, 34 / 3
 
 
 def step_seconds(configuration: Configuration, works: Sequence[StepWork], calibration: Calibration) -> float:
@@ -102,6 +106,8 @@ def _changes(augmentation: Augmentation, channels: int) -> Mapping[Kind, float]:
 
 def _amount_seconds(item: Amount, calibration: Calibration, memory_format: str) -> float:
     rates = _rates(item, item.kind, calibration, memory_format)
+    if item.kind in ONCE_DEPTHWISE and not calibration.tells_kernels_apart:
+        rates = [_as_now(rate) for rate in _rates(item, "depthwise", calibration, memory_format)]
     if not rates and item.kind == "sample":
         return 0.0
     if not rates and item.kind in ONCE_ELEMENTWISE:
@@ -113,11 +119,49 @@ def _amount_seconds(item: Amount, calibration: Calibration, memory_format: str) 
             code="no_rate",
         )
     each = item.amount / item.calls
+    by_taps: dict[int, list[Rate]] = {}
+    for rate in rates:
+        by_taps.setdefault(rate.taps, []).append(rate)
+    # As many voxels, with the kernel that was timed.
+    costs = [
+        (taps, _at_width(rows, each * (taps / item.taps if taps and item.taps else 1.0), item.width, calibration))
+        for taps, rows in sorted(by_taps.items())
+    ]
+    return item.calls * _at_taps(costs, item.taps)
+
+
+def _as_now(rate: Rate) -> Rate:
+    """Return the rate of an older calibration with its operations counted as they are now."""
+    return rate.model_copy(
+        update={
+            "width": OLDER_WIDTH,
+            "taps": OLDER_KERNEL**rate.dimensions,
+            "per_second": rate.per_second / OLDER_OPERATIONS,
+            "points": tuple((amount / OLDER_OPERATIONS, seconds) for amount, seconds in rate.points),
+        }
+    )
+
+
+def _at_width(rates: Sequence[Rate], each: float, width: int, calibration: Calibration) -> float:
     by_width: dict[int, list[Rate]] = {}
     for rate in rates:
         by_width.setdefault(rate.width, []).append(rate)
-    curve = [(float(width), _call_seconds(rows, each, calibration)) for width, rows in sorted(by_width.items())]
-    return item.calls * _even(curve, item.width)
+    curve = [(float(place), _call_seconds(rows, each, calibration)) for place, rows in sorted(by_width.items())]
+    return _even(curve, width)
+
+
+def _at_taps(costs: Sequence[tuple[int, float]], taps: int) -> float:
+    """Return the seconds of a call with a kernel of so many taps: those of its voxels, and those of each tap.
+
+    Args:
+        costs: Taps and seconds of as many voxels, by taps.
+        taps: Of the kernel.
+    """
+    (fewest, least), (most, longest) = costs[0], costs[-1]
+    if fewest == most:
+        return least
+    each_tap = max(0.0, (longest - least) / (most - fewest))
+    return max(least + each_tap * (taps - fewest), least * min(1.0, taps / fewest))
 
 
 def _rates(item: Amount, kind: Kind, calibration: Calibration, memory_format: str) -> list[Rate]:

@@ -90,7 +90,12 @@ class Machine:
 
 @dataclass(frozen=True)
 class Fit:
-    """A patch, a batch and the network for it, and why; `because_sparing` is empty where nothing is recomputed."""
+    """A patch, a batch and the network for it, and why.
+
+    Attributes:
+        curve: How the memory of a step grows, in words.
+        because_sparing: Empty where nothing is recomputed.
+    """
 
     topology: Topology
     architecture: Architecture
@@ -98,6 +103,7 @@ class Fit:
     memory: MemoryEstimate
     because_patch: str
     because_batch: str
+    curve: str
     because_sparing: str = ""
 
     @property

@@ -119,6 +119,7 @@ def put(given: Given, network: nn.Module, configuration: Configuration, labels: 
         adapted=found.adapted,
         new=found.new,
         unused=found.unused,
+        grown=found.grown,
         line=found.line(),
     )
 

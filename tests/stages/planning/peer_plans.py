@@ -9,16 +9,27 @@ folder = Path(sys.argv[1])
 os.environ |= {f"nnUNet_{name}": str(folder / name) for name in ("raw", "preprocessed", "results")}
 
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner  # noqa: E402
+from nnunetv2.experiment_planning.experiment_planners.residual_unets import (  # noqa: E402
+    residual_encoder_unet_planners as residual,
+)
 
 
-class Planner(ExperimentPlanner):
-    """The planner without the images that it would only ask for their suffix."""
+class Imageless:
+    """A planner without the images that it would only ask for their suffix."""
 
     def determine_reader_writer(self):
         return ExperimentPlanner
 
     def save_plans(self, plans):
         self.plans = plans
+
+
+PLANNERS = {
+    "plain": ExperimentPlanner,
+    "residual_unet_m": residual.nnUNetPlannerResEncM,
+    "residual_unet_l": residual.nnUNetPlannerResEncL,
+    "residual_unet_xl": residual.nnUNetPlannerResEncXL,
+}
 
 
 def plan(number, asked):
@@ -44,7 +55,8 @@ def plan(number, asked):
         target.mkdir(parents=True)
         (target / file).write_text(json.dumps(content))
     (folder / "raw" / name / "imagesTr").mkdir()
-    planner = Planner(name, gpu_memory_target_in_gb=asked["memory_gb"])
+    kind = type("Planner", (Imageless, PLANNERS[asked["planner"]]), {})
+    planner = kind(name, gpu_memory_target_in_gb=asked["memory_gb"])
     found = planner.plan_experiment()["configurations"]
     return {
         key: {

@@ -3,7 +3,7 @@
 import pytest
 
 from autoseg.records.preset import NetworkPreset, Recipe
-from autoseg.stages.planning import make_plan
+from autoseg.stages.planning import load_preset, make_plan
 from autoseg.stages.planning.elements import elements
 from autoseg.stages.planning.networks import architecture
 from autoseg.stages.planning.topology import Topology
@@ -19,6 +19,22 @@ def test_hippocampus():
     assert full.architecture.arguments["features"] == [32, 64, 128, 256]
     assert (flat.patch_shape, flat.batch_size) == ((1, 56, 40), 366)
     assert "unet_3d_lowres" not in [item.name for item in plan.configurations]
+
+
+@pytest.mark.parametrize(
+    ("name", "memory_gb", "limits", "batches"),
+    [
+        ("residual_unet_m", 8, (680e6, 135e6), (58, 1618)),
+        ("residual_unet_l", 24, (700e6, 380e6 / 3), (178, 4554)),
+    ],
+)
+def test_hippocampus_with_the_residual_presets(name, memory_gb, limits, batches):
+    plain = preset(conformance=limits, voxel_fraction=1.0, max_batch=10**6)
+    residual = plain.model_copy(update={"network": load_preset(name).network})
+    plan = make_plan(hippocampus_like(), [residual], device(memory_gb), cost=linear_cost)
+    full, flat = plan.configuration("unet_3d"), plan.configuration("unet_2d")
+    assert (full.batch_size, flat.batch_size) == batches
+    assert full.architecture.arguments["blocks"] == [1, 3, 4, 6]
 
 
 def test_head_and_neck():

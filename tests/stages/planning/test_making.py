@@ -1,4 +1,5 @@
 import math
+import re
 
 import pytest
 from hypothesis import given, settings
@@ -155,10 +156,71 @@ def test_two_presets_share_the_budget():
     assert sum(entry.share for entry in plan.lineup if entry.configuration.startswith("a_")) == pytest.approx(0.5)
 
 
-def test_too_little_memory_says_what_would_have_been_needed():
-    with pytest.raises(ResourceError, match=r"not even a patch of .* with batch 2 fits the .* GB") as caught:
-        plan_of(hippocampus_like(), 1.2)
-    assert "--memory-gb" in str(caught.value)
+@pytest.mark.parametrize("kind", ["cuda", "cpu"])
+def test_too_little_memory_says_what_is_needed_and_that_is_enough(kind):
+    def planned(memory_gb):
+        return make_plan(hippocampus_like(), [preset()], device(memory_gb, kind=kind), cost=linear_cost)
+
+    with pytest.raises(
+        ResourceError, match=r"preset unet: not even a patch of .* with batch 2 fits the .* GB"
+    ) as caught:
+        planned(0.2)
+    needed = float(re.search(r"Give ([\d.]+) GB or more \(--memory-gb\)", str(caught.value))[1])
+    assert needed > 0.2
+    assert planned(needed).configurations
+    with pytest.raises(ResourceError):
+        planned(needed - 0.11)
+
+
+def test_too_little_time_asks_for_no_memory():
+    slowest = device(80, flops_per_second=1e3)
+    with pytest.raises(ResourceError, match=r"in a step of .* seconds\. Give more time \(--hours\)"):
+        make_plan(hippocampus_like(), [preset()], slowest, cost=linear_cost, minutes=1)
+
+
+def test_a_network_that_cannot_do_2d_is_answered_with_those_that_can():
+    deep = preset("deep")
+    deep = deep.model_copy(update={"network": deep.network.model_copy(update={"dimensions": ("3d",)})})
+    with pytest.raises(
+        UsageError, match=r"^preset deep: the data are 2D, and 'network.dimensions' is \['3d'\].*: .*unet, .*vit_2d"
+    ) as caught:
+        make_plan(fingerprint(20, (1, 256, 256), (1, 0.5, 0.5)), [deep], device(), cost=linear_cost)
+    assert "primus" not in str(caught.value)
+
+
+def test_a_misspelt_argument_names_its_preset_and_the_nearest():
+    wrong = preset("mine")
+    network = wrong.network.model_copy(update={"kind": "mednext", "arguments": {"kernal": 5}})
+    with pytest.raises(UsageError) as caught:
+        make_plan(hippocampus_like(), [wrong.model_copy(update={"network": network})], device())
+    sentence = "preset mine: network mednext: argument 'kernal' is unknown. Did you mean 'kernel'?"
+    assert str(caught.value) == sentence
+
+
+def test_what_was_tried_and_did_not_fit_is_said_with_its_memory():
+    plan = plan_of(hanseg_like(), 8)
+    told = {item.what: item.because for item in plan.decisions}
+    assert plan.configuration("unet_3d").patch_shape == (96, 160, 160)
+    # 300 MiB and two patches of 1200 bytes a voxel, where 5.8 GB are free.
+    taken = (300 * 2**20 + 2 * 1200 * 112 * 160 * 160) / 2**30
+    assert told["unet_3d.patch_shape"].endswith(f"; the next larger, (112, 160, 160), would take {taken:.3g} GB")
+    assert (
+        "a step takes 0.293 GB and 1.17 KB for each voxel of the batch (from 2 dry runs)"
+        in told["unet_3d.memory.peak_bytes"]
+    )
+    whole = {item.what: item.because for item in plan_of(hippocampus_like(), 40).decisions}
+    assert "next larger" not in whole["unet_3d.patch_shape"], "nothing larger was wanted"
+
+
+def test_a_dry_run_that_refutes_the_line_is_what_is_said_of_the_larger_patch():
+    def jumps(architecture, recipe, patch_shape, batch_size, **more):
+        step = linear_cost(architecture, recipe, patch_shape, batch_size, **more)
+        surprise = 9 * 2**30 if tuple(patch_shape) == (64, 64, 64) else 0
+        return Step(step.peak_bytes + surprise, step.parameters, step.flops)
+
+    plan = make_plan(fingerprint(1000, (64, 64, 64)), [preset()], device(8), cost=jumps)
+    told = {item.what: item.because for item in plan.decisions}
+    assert "the next larger, (64, 64, 64), would take 9." in told["unet_3d.patch_shape"]
 
 
 def test_a_network_without_a_rule_of_shape_is_refused_with_those_that_have_one():

@@ -11,6 +11,13 @@ def test_the_target_spacing_is_the_median():
     assert rules.target_spacing(fingerprint(facts=facts)).value == (2.0, 1.0, 1.0)
 
 
+def test_the_spacing_says_how_the_cases_are_spread():
+    facts = [((30, 40, 50), (float(z), 1.0, 0.5)) for z in (1, 2, 2, 3, 9)]
+    because = rules.target_spacing(fingerprint(facts=facts)).because
+    assert because == "the median over 5 cases (z 1 to 9 mm, the middle half 2 to 3; y 1 mm; x 0.5 mm)"
+    assert rules.target_spacing(fingerprint(10)).because == "the median over 10 cases, which all have it"
+
+
 def test_a_very_coarse_and_short_axis_takes_the_tenth_percentile():
     facts = [((20, 300, 300), (z, 0.5, 0.5)) for z in (2.0, 3.0, 5.0, 5.0, 5.0, 5.0, 5.0, 5.0, 5.0, 5.0, 5.0)]
     found = rules.target_spacing(fingerprint(facts=facts))

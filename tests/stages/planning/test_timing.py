@@ -9,7 +9,7 @@ from autoseg.stages.planning.timing import making_seconds, seconds, step_factors
 from tests.stages.planning.examples import device, hippocampus_like, linear_cost, preset
 
 
-def rate(kind, per_second, *, width=0, dimensions=0, layout="", precision="float32"):
+def rate(kind, per_second, *, width=0, dimensions=0, layout="", precision="float32", points=(), taps=0):
     return Rate(
         kind=kind,
         dimensions=dimensions,
@@ -17,6 +17,8 @@ def rate(kind, per_second, *, width=0, dimensions=0, layout="", precision="float
         precision=precision,
         memory_format=layout,
         per_second=per_second,
+        points=points,
+        taps=taps,
     )
 
 
@@ -59,6 +61,48 @@ def test_a_small_call_costs_what_being_called_costs_and_a_large_one_its_share():
     assert taken(1, 100) == pytest.approx(100 * 1e-5), "however little it does"
     assert taken(1e4, 3) == pytest.approx(3 * (1e-5 * 1e-4) ** 0.5), "between two points by powers"
     assert taken(1e8, 1) == pytest.approx(1e-1), "in proportion above the largest"
+
+
+def apart(kind, taps, voxels, *, width=32):
+    amount = Amount(kind=kind, dimensions=3, width=width, precision="float32", amount=2 * taps * voxels, taps=taps)
+    return StepWork(amounts=(amount,), calls=1)
+
+
+def test_a_kernel_costs_what_its_voxels_and_what_its_taps_cost():
+    # A second for a million voxels, and a hundredth of a second for each tap of them.
+    curves = (
+        rate("depthwise", 1, width=32, dimensions=3, taps=taps, points=((2e6 * taps, 1 + 0.01 * taps),))
+        for taps in (27, 125)
+    )
+    calibration = CALIBRATION.model_copy(update={"rates": tuple(curves)})
+
+    def taken(taps, voxels):
+        return seconds(apart("depthwise", taps, voxels), calibration, "contiguous")
+
+    for taps in (9, 27, 75, 125, 343):
+        assert taken(taps, 1e6) == pytest.approx(1 + 0.01 * taps)
+    assert taken(27, 3e6) == pytest.approx(3 * 1.27), "in proportion above the largest"
+
+
+def test_a_larger_kernel_that_was_timed_as_faster_is_taken_to_be_as_fast():
+    curves = (
+        rate("depthwise", 1, width=32, dimensions=3, taps=taps, points=((2e6 * taps, taken),))
+        for taps, taken in ((27, 1.0), (125, 0.9))
+    )
+    calibration = CALIBRATION.model_copy(update={"rates": tuple(curves)})
+    assert seconds(apart("depthwise", 125, 1e6), calibration, "contiguous") == pytest.approx(1.0)
+    assert seconds(apart("depthwise", 9, 1e6), calibration, "contiguous") == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("kind", ["depthwise", "depthwise_strided", "depthwise_transposed"])
+def test_an_older_calibration_has_one_kernel_in_the_operations_of_its_time(kind):
+    # Forward and backward of 32 channels, 1000 voxels each: half of (1 + 1 + 32) passes was said to be one call's.
+    one_pass = 2 * 27 * 32 * 1000
+    old = rate("depthwise", 1, dimensions=3, points=((17 * one_pass, 0.5),))
+    calibration = CALIBRATION.model_copy(update={"rates": (old,)})
+    assert not calibration.tells_kernels_apart
+    assert seconds(apart(kind, 27, 1.5 * 32_000), calibration, "contiguous") == pytest.approx(0.5)
+    assert seconds(apart(kind, 125, 1.5 * 32_000), calibration, "contiguous") == pytest.approx(0.5)
 
 
 def test_a_kind_that_was_not_measured_is_named():
