@@ -19,6 +19,8 @@ NUMBERS, NUMBERS_PER_CHANNEL = 21, 8
 
 Operation = Literal["none", "dilate", "erode", "open", "close"]
 PerChannel = tuple[float, ...]
+# Angles, scale, mirror and in_plane of a draw.
+Motion = tuple[tuple[float, float, float], float, tuple[bool, bool, bool], bool]
 
 OPERATIONS: tuple[Operation, ...] = ("dilate", "erode", "open", "close")
 
@@ -71,6 +73,11 @@ class Draw:
     def moves(self) -> bool:
         """Whether voxels have to be interpolated."""
         return self.scale != 1 or any(self.angles_degrees)
+
+    @property
+    def motion(self) -> Motion:
+        """All that says where a voxel is looked up."""
+        return self.angles_degrees, self.scale, self.mirror, self.in_plane
 
 
 def identity(channels: int, *, in_plane: bool = False) -> Draw:

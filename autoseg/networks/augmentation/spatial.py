@@ -13,11 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from autoseg.networks.augmentation.draws import Draw
-from autoseg.networks.augmentation.places import Places, find_places, majority, trilinear
+from autoseg.networks.augmentation import turning
+from autoseg.networks.augmentation.draws import Draw, Motion
+from autoseg.networks.augmentation.places import Places, find_places, majority
 from autoseg.records.geometry import Shape
-
-PLACES_TOGETHER = 2**16
 
 
 def source_shape(draws: Sequence[Draw], patch_shape: Shape) -> Shape:
@@ -25,13 +24,17 @@ def source_shape(draws: Sequence[Draw], patch_shape: Shape) -> Shape:
 
     Along each axis it is longer than the patch by an even number of voxels, so that both have one centre.
     """
+    margins = [_margin(item.motion, patch_shape) for item in draws if item.moves]
+    z, y, x = (size + 2 * max(of_axis) for size, of_axis in zip(patch_shape, zip((0, 0, 0), *margins)))
+    return z, y, x
+
+
+@lru_cache(maxsize=1024)
+def _margin(motion: Motion, patch_shape: Shape) -> Shape:
+    """Return how many voxels beyond the patch are looked at, on each side of each axis."""
     half = (np.array(patch_shape) - 1) / 2
-    margin = np.zeros(3, dtype=int)
-    for item in draws:
-        if item.moves:
-            reach = np.abs(_matrix(item)) @ half
-            margin = np.maximum(margin, np.ceil(reach - half - 1e-6).astype(int))
-    z, y, x = (np.array(patch_shape) + 2 * margin).tolist()
+    reach = np.abs(_motion(*motion)) @ half
+    z, y, x = np.maximum(0, np.ceil(reach - half - 1e-6)).astype(int).tolist()
     return z, y, x
 
 
@@ -46,24 +49,31 @@ def place(
         maps: Integers, each (B, *source).
         patch_shape: (z, y, x).
     """
-    placed = _centre(image, patch_shape).clone(memory_format=torch.contiguous_format)
-    placed_maps = [_centre(item, patch_shape).clone() for item in maps]
+    placed = image.new_empty((*image.shape[:2], *patch_shape))
+    placed_maps = [item.new_empty((len(draws), *patch_shape)) for item in maps]
+    pairs = [(image, placed), *zip(maps, placed_maps)]
+    on_cpu = image.device.type == "cpu"
     for index, item in enumerate(draws):
-        axes = [axis - 3 for axis, flip in enumerate(item.mirror) if flip]
-        if axes and not item.moves:
-            for tensor in (placed, *placed_maps):
-                tensor[index] = tensor[index].flip(axes)
-    moved = [index for index, item in enumerate(draws) if item.moves]
-    # A few samples at a time on a CPU: what belongs to one place then stays in the cache.
-    together = len(draws) if image.device.type != "cpu" else max(1, PLACES_TOGETHER // math.prod(patch_shape))
-    for first in range(0, len(moved), together):
-        some = moved[first : first + together]
-        _resample([draws[i] for i in some], some, (image, placed), list(zip(maps, placed_maps)))
+        if not item.moves:
+            axes = [axis - 3 for axis, flip in enumerate(item.mirror) if flip]
+            for source, result in pairs:
+                part = _centre(source[index], patch_shape)
+                result[index] = part.flip(axes) if axes else part
+        elif on_cpu:
+            # One after the other, each from its own window: what belongs to a sample then stays in the cache.
+            window = source_shape([item], patch_shape)
+            own, *labels = [(_centre(source[index], window), result[index]) for source, result in pairs]
+            turning.resample(_matrix(item), own, labels)
+    moved = [index for index, item in enumerate(draws) if item.moves and not on_cpu]
+    if moved:
+        _resample([draws[index] for index in moved], moved, (image, placed), pairs[1:])
     return placed, placed_maps
 
 
 def _centre(tensor: Tensor, patch: Shape) -> Tensor:
-    for axis, size in zip((-3, -2, -1), patch):
+    """Return as much of the middle (..., Z, Y, X) as there is."""
+    for axis, wanted in zip((-3, -2, -1), patch):
+        size = min(wanted, tensor.shape[axis])
         start = (tensor.shape[axis] - size) // 2
         tensor = tensor.narrow(axis, start, size)
     return tensor
@@ -71,7 +81,7 @@ def _centre(tensor: Tensor, patch: Shape) -> Tensor:
 
 def _matrix(item: Draw) -> np.ndarray:
     """Return the 3x3 matrix from an offset in the patch to the offset in the source that is shown there."""
-    return _motion(item.angles_degrees, item.scale, item.mirror, item.in_plane)
+    return _motion(*item.motion)
 
 
 @lru_cache(maxsize=1024)
@@ -97,7 +107,7 @@ def _resample(
     image: tuple[Tensor, Tensor],
     maps: Sequence[tuple[Tensor, Tensor]],
 ) -> None:
-    """Write the samples `moved` of each (source, result) pair into the result."""
+    """Write the samples `moved` of each (source, result) pair into the result, all at once, as a card has it."""
     patch = image[1].shape[2:]
     flat = all(item.in_plane for item in draws)
     axes = (1, 2) if flat else (0, 1, 2)
@@ -108,12 +118,11 @@ def _resample(
         if flat:
             part = _keep_slices(part, draws, patch[0])
         part = part.reshape(len(moved), -1, *part.shape[-len(axes) :])
-        # torch's own interpolation is fast in 2D and on cards; in 3D on a CPU it visits one voxel after the other.
-        if result is image[1] and (flat or part.device.type != "cpu"):
+        if result is image[1]:
             shown = _linear(part, offsets, patch[-len(axes) :])
         else:
             places = places or find_places(part.shape[2:], offsets)
-            shown = trilinear(part, places) if result is image[1] else majority(part, places)
+            shown = majority(part, places)
         result[moved] = shown.reshape(len(moved), *result.shape[1:])
 
 

@@ -7,6 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
+from torch.nn import functional
 
 from autoseg.networks.augmentation import apply, draw, identity, source_shape
 from autoseg.networks.augmentation.intensity import bend, blur, change_intensity, coarsen, stretch_contrast
@@ -31,16 +33,16 @@ def test_brightness_is_a_factor_per_sample_and_channel() -> None:
 
 
 def test_contrast_stretches_about_the_mean_and_keeps_the_range() -> None:
-    image = torch.tensor([-2.0, -1, 0, 1, 2]).view(1, 1, 1, 1, 5)
-    out = stretch_contrast(image, torch.full((1, 1, 1, 1, 1), 1.5))
+    image = torch.tensor([-2.0, -1, 0, 1, 2]).view(1, 1, 1, 5)
+    out = stretch_contrast(image.clone(), [1.5])
     assert out.flatten().tolist() == [-2, -1.5, 0, 1.5, 2]
-    narrow = stretch_contrast(image, torch.full((1, 1, 1, 1, 1), 0.5))
+    narrow = stretch_contrast(image.clone(), [0.5])
     assert narrow.flatten().tolist() == [-1, -0.5, 0, 0.5, 1]
 
 
 def test_gamma_keeps_mean_and_spread_and_bends_the_middle() -> None:
-    image = torch.linspace(0, 1, 101).view(1, 1, 1, 1, -1)
-    out = bend(image, torch.full((1, 1, 1, 1, 1), 1.4))
+    image = torch.linspace(0, 1, 101).view(1, 1, 1, -1)
+    out = bend(image.clone(), [1.4])
     assert out.mean().item() == pytest.approx(image.mean().item(), abs=1e-6)
     assert out.std().item() == pytest.approx(image.std().item(), abs=1e-6)
     line = out.flatten()
@@ -62,13 +64,23 @@ def test_gamma_on_a_constant_image_stays_finite() -> None:
 
 
 def test_blur_of_a_point_is_the_gaussian() -> None:
-    image = torch.zeros(1, 1, 9, 9, 9)
+    image = torch.zeros(1, 9, 9, 9)
     image[..., 4, 4, 4] = 1
-    out = blur(image, torch.full((1, 1, 1, 1, 1), 1.0), 3)
+    out = blur(image, [1.0])
     taps = np.exp(-0.5 * np.arange(-3, 4) ** 2)
     taps /= taps.sum()
-    np.testing.assert_allclose(out[0, 0, 4, 4, 1:8], taps * taps[3] ** 2, rtol=1e-5)
+    np.testing.assert_allclose(out[0, 4, 4, 1:8], taps * taps[3] ** 2, rtol=1e-5)
     assert out.sum().item() == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(5, 6, 7), (1, 9, 2), (2, 1, 3)])
+def test_blur_repeats_the_edges_as_scipy_does(shape: tuple[int, int, int]) -> None:
+    image, sigmas = noise(2, *shape), (0.6, 1.0)
+    expected = [
+        gaussian_filter(part.numpy(), sigma, mode="nearest", truncate=3 / sigma) for part, sigma in zip(image, sigmas)
+    ]
+    out = blur(image.clone(), sigmas)
+    np.testing.assert_allclose(out.numpy(), expected, atol=1e-6)
 
 
 def test_blur_strikes_the_drawn_channel_only_and_keeps_constants() -> None:
@@ -86,6 +98,28 @@ def test_low_resolution_does_not_shift(in_plane: bool) -> None:
     assert out.shape == ramp.shape
     # Thirds of the voxels: each kept value lies in the middle of three, and a ramp comes back inside the edge.
     torch.testing.assert_close(out[..., 1:-1], ramp[..., 1:-1])
+
+
+@pytest.mark.parametrize("fraction", [0.3, 0.5, 0.77, 0.98])
+def test_low_resolution_is_that_of_torch(fraction: float) -> None:
+    image = noise(7, 12, 9)
+    small = functional.interpolate(
+        image[None, None], [max(1, round(n * fraction)) for n in image.shape], mode="nearest-exact"
+    )
+    expected = functional.interpolate(small, image.shape, mode="trilinear")[0, 0]
+    torch.testing.assert_close(coarsen(image, fraction, in_plane=False), expected)
+
+
+@pytest.mark.parametrize(
+    "change", ["brightness", "contrast", "gamma", "inverted_gamma", "blur_sigma", "low_resolution"]
+)
+def test_a_channel_that_is_not_struck_keeps_every_bit(change: str) -> None:
+    image = noise(2, 2, 4, 5, 6)
+    none = 0.0 if change == "blur_sigma" else 1.0
+    out = change_intensity([STILL, replace(STILL, **{change: (none, 0.7)})], image.clone())
+    assert torch.equal(out[0], image[0])
+    assert torch.equal(out[1, 0], image[1, 0])
+    assert not torch.equal(out[1, 1], image[1, 1])
 
 
 def test_low_resolution_loses_detail_in_the_plane_only_where_slices_are_thick() -> None:
@@ -124,10 +158,10 @@ def test_equal_draws_give_equal_bytes_and_leave_the_source_alone(patch: tuple[in
 
 def test_gamma_and_contrast_agree_with_batchgenerators() -> None:
     color = pytest.importorskip("batchgenerators.augmentations.color_augmentations")
-    image = noise(1, 1, 4, 6, 6)
-    theirs = color.augment_gamma(image[0].numpy().copy(), gamma_range=(1.3, 1.3), retain_stats=True)
-    mine = bend(image, torch.full((1, 1, 1, 1, 1), 1.3))
-    np.testing.assert_allclose(mine[0].numpy(), theirs, atol=0.02)
-    theirs = color.augment_contrast(image[0].numpy().copy(), contrast_range=(1.2, 1.2), p_per_channel=1)
-    mine = stretch_contrast(image, torch.full((1, 1, 1, 1, 1), 1.2))
-    np.testing.assert_allclose(mine[0].numpy(), theirs, atol=1e-5)
+    image = noise(1, 4, 6, 6)
+    theirs = color.augment_gamma(image.numpy().copy(), gamma_range=(1.3, 1.3), retain_stats=True)
+    mine = bend(image.clone(), [1.3])
+    np.testing.assert_allclose(mine.numpy(), theirs, atol=0.02)
+    theirs = color.augment_contrast(image.numpy().copy(), contrast_range=(1.2, 1.2), p_per_channel=1)
+    mine = stretch_contrast(image.clone(), [1.2])
+    np.testing.assert_allclose(mine.numpy(), theirs, atol=1e-5)

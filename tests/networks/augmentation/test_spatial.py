@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from autoseg.networks.augmentation import Draw, apply, draw, identity, source_shape
-from autoseg.networks.augmentation.places import find_places, majority, trilinear
+from autoseg.networks.augmentation import Draw, apply, draw, identity, source_shape, spatial, turning
+from autoseg.networks.augmentation.places import find_places, majority
+from autoseg.networks.augmentation.turning import mark_mixed, weigh_corners
 from autoseg.records.preset import Augmentation
 
 STILL = identity(1)
@@ -152,15 +153,68 @@ def test_samples_of_a_batch_do_not_touch_each_other() -> None:
     assert together[1].dtype == torch.int16
 
 
-def test_values_between_voxels_are_those_of_torch() -> None:
+MOTIONS = {
+    "turned": {"angles_degrees": (10.0, 25.0, -15.0)},
+    "turned, smaller and flipped": {"angles_degrees": (-20.0, 5.0, 30.0), "scale": 0.7, "mirror": (True, False, True)},
+    "smaller": {"scale": 0.75},
+    "larger and flipped": {"scale": 1.3, "mirror": (True, True, False)},
+    "turned in the plane": {"angles_degrees": (30.0, 0.0, 0.0), "in_plane": True, "mirror": (True, False, True)},
+    "smaller in the plane": {"scale": 0.7, "in_plane": True, "mirror": (True, False, False)},
+    "turned about z": {"angles_degrees": (30.0, 0.0, 0.0)},
+    "turned about z, larger": {"angles_degrees": (30.0, 0.0, 0.0), "scale": 1.2},
+    "turned about x": {"angles_degrees": (0.0, 0.0, 40.0)},
+}
+
+
+@pytest.mark.parametrize("patch", [(7, 8, 9), (1, 9, 8), (6, 1, 7), (5, 40, 30)], ids=str)
+@pytest.mark.parametrize("motion", MOTIONS)
+def test_what_lies_between_voxels_is_that_of_torch(
+    motion: str, patch: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turning, "SLAB_VOXELS", 200)
+    item = replace(identity(2), **MOTIONS[motion])
+    window = [size + 2 for size in source_shape([item], patch)]
     generator = torch.Generator().manual_seed(1)
-    values = torch.randn(2, 3, 6, 1, 8, generator=generator)
-    half = torch.tensor([2.5, 0.0, 3.5])[:, None]
-    # Some places lie on the last voxel and some outside, where the edge goes on.
-    offsets = torch.cat([(torch.rand(2, 3, 200, generator=generator) * 2.2 - 1.1) * half, half.expand(2, 3, 1)], dim=2)
-    grid = (offsets / half.clamp(min=0.5)).flip(1).movedim(1, 2)[:, None, None]
-    expected = functional.grid_sample(values, grid, padding_mode="border", align_corners=True)[:, :, 0, 0]
-    torch.testing.assert_close(trilinear(values, find_places(values.shape[2:], offsets)), expected)
+    image = torch.randn(1, 2, *window, generator=generator)
+    labels = torch.randint(0, 5, (1, *window), generator=generator, dtype=torch.uint8)
+    shown, shown_labels, _ = apply([item], image, labels, patch, classes=4)
+    offsets = spatial._offsets([item], patch, (0, 1, 2), image.device)
+    torch.testing.assert_close(shown, spatial._linear(image, offsets, patch), atol=2e-3, rtol=0)
+    weights = spatial._linear(functional.one_hot(labels.long(), 5).movedim(-1, 1).float(), offsets, patch)
+    # Where two labels weigh the same, the last digits decide.
+    chosen = weights.gather(1, shown_labels[:, None].long())[:, 0]
+    torch.testing.assert_close(chosen, weights.amax(1), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("motion", MOTIONS)
+def test_a_card_is_asked_for_the_same(motion: str) -> None:
+    item, patch = replace(identity(1), **MOTIONS[motion]), (6, 7, 8)
+    window = source_shape([item], patch)
+    generator = torch.Generator().manual_seed(2)
+    image = torch.randn(2, 1, *window, generator=generator)
+    labels = torch.randint(0, 3, (2, *window), generator=generator, dtype=torch.uint8)
+    mine = spatial.place([item, item], image, [labels], patch)
+    theirs = torch.empty(2, 1, *patch), torch.empty(2, *patch, dtype=torch.uint8)
+    spatial._resample([item, item], [0, 1], (image, theirs[0]), [(labels, theirs[1])])
+    torch.testing.assert_close(mine[0], theirs[0], atol=1e-4, rtol=0)
+    assert (mine[1][0] == theirs[1]).float().mean() > 0.95  # the last digits decide between equals
+
+
+def test_mixed_cells_are_marked_at_their_first_corner() -> None:
+    labels = torch.zeros(3, 4, 4, dtype=torch.uint8)
+    labels[1, 2, 3] = 7
+    marked = torch.zeros(labels.numel(), dtype=torch.uint8)
+    found = mark_mixed(labels, (0, 1, 2))
+    marked[: len(found)] = found
+    assert marked.view(3, 4, 4)[:2, :3, :3].nonzero().tolist() == [[0, 1, 2], [0, 2, 2], [1, 1, 2], [1, 2, 2]]
+    assert set(found.tolist()) == {0, 255}
+
+
+def test_labels_as_large_as_their_type_allows_are_kept() -> None:
+    labels = torch.full((1, 6, 6, 6), 255, dtype=torch.uint8)
+    labels[0, :, :3] = 254
+    _, shown, _ = apply([replace(STILL, scale=1.3)], torch.zeros(1, 1, 6, 6, 6), labels, (6, 6, 6), classes=1)
+    assert torch.equal(shown[0], labels[0])
 
 
 def test_between_two_labels_of_equal_weight_the_smaller_wins() -> None:
@@ -169,3 +223,11 @@ def test_between_two_labels_of_equal_weight_the_smaller_wins() -> None:
     offsets = torch.tensor([[[0.0, 0.0, 0.0], [0.0, 0.0, 0.0], [-1.0, 0.0, 1.0]]])
     places = find_places(labels.shape[2:], offsets)
     assert majority(labels, places).flatten().tolist() == [1, 1, 2]
+
+
+def test_corners_are_weighed_two_labels_at_a_time_or_all_of_them() -> None:
+    corners = np.array([[3, 5, 9], [1, 1, 1], [3, 9, 9], [2, 9, 5]], np.uint8)
+    shares = np.array([0.5, 0.8, 0.2], np.float32), np.array([0.5, 0.5, 0.9], np.float32)
+    assert weigh_corners(corners, shares).tolist() == [3, 9, 1]
+    equal = np.array([[4, 4], [2, 2], [4, 2], [2, 3]], np.uint8)
+    assert weigh_corners(equal, [np.full(2, 0.5, np.float32)] * 2).tolist() == [2, 2]
