@@ -13,7 +13,8 @@ from torch.nn import functional
 
 from autoseg.networks.augmentation import Draw, apply, draw, identity, source_shape, spatial, turning
 from autoseg.networks.augmentation.places import find_places, majority
-from autoseg.networks.augmentation.turning import mark_mixed, weigh_corners
+from autoseg.networks.augmentation.turning import find_places as find_places_of_sample
+from autoseg.networks.augmentation.turning import first_corners, mark_mixed, weigh_corners
 from autoseg.records.preset import Augmentation
 
 STILL = identity(1)
@@ -231,3 +232,12 @@ def test_corners_are_weighed_two_labels_at_a_time_or_all_of_them() -> None:
     assert weigh_corners(corners, shares).tolist() == [3, 9, 1]
     equal = np.array([[4, 4], [2, 2], [4, 2], [2, 3]], np.uint8)
     assert weigh_corners(equal, [np.full(2, 0.5, np.float32)] * 2).tolist() == [2, 2]
+
+
+def test_a_cell_is_found_by_its_number_in_the_window_however_large_that_is() -> None:
+    patch, window = (3, 4, 5), (600, 300, 100)
+    matrix = np.diag([120.0, 60.0, 20.0])
+    places = find_places_of_sample(matrix, window, patch, between=(0, 1, 2))
+    z, y, x = np.meshgrid(*(np.floor(place.numpy().ravel()).astype(int) for place in places), indexing="ij")
+    expected = np.ravel_multi_index((z, y, x), window)
+    assert np.array_equal(first_corners(places, (30_000, 100, 1), 18_000_000).numpy(), expected)
