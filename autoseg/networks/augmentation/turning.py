@@ -115,8 +115,8 @@ def _read_turned(source: Tensor, places: Places, result: Tensor) -> None:
     """Write a slab (C, Z, Y, X) of the image (C, Z, Y, X), linear along all axes.
 
     torch interpolates one voxel after the other in 3D, but many at once in 2D. So the slices lie under one another as
-    one tall image, and each place is read in it twice: in the slice before it and in the one after. In a window of 100^3
-    float32 then places a voxel to a thousandth.
+    one tall image, and each place is read in it twice: in the slice before it and in the one after. In a window of
+    100^3, float32 then places a voxel to a thousandth.
     """
     z, y, x = (place.expand(result.shape[1:]) for place in places)
     channels, _, height, width = source.shape
