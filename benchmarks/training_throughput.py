@@ -29,7 +29,7 @@ from typing import Any
 from against_nnunet import write_nnunet_raw
 
 import autoseg
-from autoseg.compute import devices
+from autoseg.compute import allocator, devices
 from autoseg.records.model import ModelId, RunRecord
 from autoseg.stages import preprocessing, training
 from autoseg.stages.training import feeding, sampling
@@ -64,7 +64,11 @@ def main() -> None:
     elif given.part == "table":
         print(table(rows(given.root), best=given.best))
     elif given.part == "augmentation":
-        note(given, augmentation_of_autoseg(work, given) | {"peer": peer(given, "augmentation", "--samples", "40")})
+        note(
+            given,
+            augmentation_of_autoseg(work, given)
+            | {"peer": peer(given, "augmentation", "--samples", str(given.samples))},
+        )
     elif given.part == "autoseg":
         note(given, steps_of_autoseg(work, given))
     else:
@@ -132,6 +136,7 @@ def augmentation_of_autoseg(work: Workspace, given: argparse.Namespace) -> dict[
         augmentation=configuration.recipe.augmentation,
     )
     torch.set_num_threads(1)
+    allocator.keep_freed_memory()  # as a training run does
     held = sampling.hold(cases, 1e9)
     seconds, count, step = 0.0, 0, 0
     while count < given.samples:
