@@ -56,10 +56,17 @@ def plan(made: Plan) -> None:
 def forecast(found: Forecast) -> None:
     """Print how long the line-up is going to take."""
     rows = [
-        (item.configuration, f"{item.step_seconds:g}", item.steps, f"{item.fold_hours:g}", item.folds)
+        (
+            item.configuration,
+            f"{item.step_seconds:g}",
+            item.steps,
+            f"{item.fold_hours:g}",
+            f"{item.held_out_hours:g}",
+            item.folds,
+        )
         for item in found.configurations
     ]
-    columns = ("configuration", "seconds a step", "steps", "hours a fold", "folds")
+    columns = ("configuration", "seconds a step", "steps", "hours a fold", "for its held-out cases", "folds")
     console.table(f"forecast: {found.lineup_hours:g} hours for the line-up", columns, rows)
 
 

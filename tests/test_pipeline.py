@@ -244,6 +244,22 @@ class TestModels:
         assert sum(filter(None, budgets)) == pytest.approx(0.9 * 600)
         assert runs.budget_seconds(work.plan(), "smoke_2d", wanted, None) is None
 
+    def test_long_predictions_get_more_of_a_budget(self, whole_way: WholeWay) -> None:
+        work = Workspace.locate("Knot", whole_way.root)
+        wanted = runs.models(work.dataset(), work.plan(), TrainRequest())
+
+        def trained(seconds: float) -> float:
+            held_out = {model.configuration: seconds for model in wanted}
+            found = [
+                runs.budget_seconds(work.plan(), m.configuration, wanted, 10.0, held_out_seconds=held_out)
+                for m in wanted
+            ]
+            return sum(filter(None, found))
+
+        assert trained(1.0) == pytest.approx(0.9 * 600)
+        assert trained(30.0) == pytest.approx(600 - 4 * 30 - 0.05 * 600)
+        assert trained(1000.0) == pytest.approx(300), "half of it at least is for training"
+
     def test_what_run_would_do(self, whole_way: WholeWay, tmp_path: Path) -> None:
         before_training(whole_way, tmp_path / "w")
         steps = running.steps_left(Workspace.locate("Knot", tmp_path / "w"), PlanRequest())

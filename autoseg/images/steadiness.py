@@ -52,6 +52,12 @@ class Passes:
         return np.asarray(np.sqrt(np.maximum(squares - mean * mean, 0)))
 
 
+def shapes_looked_at(shape: Sequence[int]) -> list[tuple[int, ...]]:
+    """Return (Z, Y, X) of what a network is shown each time that `look_again` shows it a scan."""
+    looks = 1 + len(_intensity_changes())
+    return [tuple(shape)] * looks + [_scaled(shape, scale) for scale in SCALES]
+
+
 def look_again(image: np.ndarray, predict: Predict, *, seen: int) -> Passes:
     """Return what a network says of a scan as it is, and in eight ways a little changed; the same every time.
 

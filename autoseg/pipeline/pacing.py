@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from autoseg.records.forecast import Forecast
 from autoseg.stages.planning.clock import TRAINING_FRACTION
@@ -67,13 +67,30 @@ class Pacer:
         return expected or now.step_seconds
 
 
-def held_out_seconds(measured: Sequence[float], budgets: Sequence[float | None]) -> float:
+def held_out_seconds(measured: Sequence[float], expected: Sequence[float]) -> float:
     """Return the seconds that predicting and scoring the held-out cases of runs is going to take.
 
     Args:
-        measured: What it took of earlier runs; where there is none yet, what a budget keeps for it, else nothing.
-        budgets: Of the training of the runs whose held-out cases are still to be predicted.
+        measured: What it took of earlier runs.
+        expected: What it was thought to take of the runs whose held-out cases are still to be predicted; counts where
+            nothing is measured yet.
     """
-    if measured:
-        return len(budgets) * sum(measured) / len(measured)
-    return sum((1 / TRAINING_FRACTION - 1) * given for given in budgets if given is not None)
+    return len(expected) * sum(measured) / len(measured) if measured else sum(expected)
+
+
+def forecast_held_out(work: Workspace, plan: str) -> dict[str, float]:
+    """Return configuration -> seconds that the held-out cases of a run are forecast to take; {} without a forecast."""
+    if not work.forecast_file(plan).exists():
+        return {}
+    return {item.configuration: 3600 * item.held_out_hours for item in work.forecast(plan).configurations}
+
+
+def expected_held_out(forecast: Mapping[str, float], runs: Sequence[tuple[str, float | None]]) -> list[float]:
+    """Return the seconds that the held-out cases of runs are thought to take: as forecast, else what a budget keeps.
+
+    Args:
+        forecast: Of `forecast_held_out`.
+        runs: Configuration of each, and the seconds that it trains, or None.
+    """
+    kept = 1 / TRAINING_FRACTION - 1
+    return [forecast.get(name, 0.0) or kept * (given or 0.0) for name, given in runs]

@@ -86,7 +86,7 @@ def _predict(
     job: _Job, scans: Sequence[Case], written: dict[str, Path], count: int, *, tell: Tell
 ) -> dict[str, UserError]:
     """Predict scans one after the other, note in `written` where each lies, and return those that failed."""
-    expected = expected_costs(job.predictor, scans)
+    expected = expected_costs(job.predictor, scans, uncertainty=job.request.uncertainty)
     ahead = _Ahead({cost.case: cost.seconds for cost in expected})
     if expected:
         log.info("%s", said(expected))
@@ -105,7 +105,7 @@ def _predict(
         else:
             written[scan.id] = outcome
     if scans:
-        log.info("%.1f seconds a scan", (time.perf_counter() - started) / len(scans))
+        log.info("%s", said_after(len(scans), time.perf_counter() - started))
     return failures
 
 
@@ -154,16 +154,21 @@ class _Ahead:
         return scale * sum(self.expected.values()) if self.expected else None
 
 
-def expected_costs(predictor: predicting.Predictor, scans: Sequence[Case]) -> list[ExpectedCost]:
+def expected_costs(
+    predictor: predicting.Predictor, scans: Sequence[Case], *, uncertainty: bool = False
+) -> list[ExpectedCost]:
     """Return what each scan will take, from its header; scans whose header cannot be read are left out."""
     program = resident_bytes() if predictor.options.device == "cpu" else 0
-    costs = {}
+    grids = {}
     for scan in scans:
         try:
-            costs[scan.id] = predictor.expected_cost(read_grid(scan.images, predictor.plan.channels))
+            grids[scan.id] = read_grid(scan.images, predictor.plan.channels)
         except UserError as error:  # reading it says so again, where failures are gathered
             log.debug("%s: no cost: %s", scan.id, error)
-    pace = predictor.measure_pace() if costs else ()
+    if not grids:
+        return []
+    costs = {case: predictor.expected_cost(grid, uncertainty=uncertainty) for case, grid in grids.items()}
+    pace = predictor.measure_pace(next(iter(grids.values())), uncertainty=uncertainty)
     ahead = [*(cost.scan_bytes for cost in costs.values()), 0][1:]
     return [
         ExpectedCost(case, cost.seconds(pace), (program + cost.memory_bytes + after) / 2**30, cost.tiles)
@@ -178,6 +183,14 @@ def said(costs: Sequence[ExpectedCost]) -> str:
     each = "" if len(costs) == 1 else f", {_seconds(together / len(costs), '.1f')} a scan"
     memory = f"{most:.1f} GB of memory at most" if most >= 0.1 else "less than 0.1 GB of memory"
     return f"{one}: {_seconds(together, '.0f')} of computing{each}; {memory}"
+
+
+def said_after(scans: int, seconds: float) -> str:
+    """Return what scans took, reading and writing included, in a line."""
+    each = seconds / scans
+    if each < 0.01:
+        return "less than 0.01 seconds a scan"
+    return f"{each:.0f} seconds a scan" if each >= 100 else f"{each:.2g} seconds a scan"
 
 
 def _seconds(count: float, digits: str) -> str:
@@ -228,7 +241,8 @@ def load(model: Workspace | Path, request: PredictRequest) -> predicting.Predict
 def preview(model: Workspace | Path, source: Path, request: PredictRequest) -> tuple[list[str], list[ExpectedCost]]:
     """Return the ids of the scans that a prediction would find, and what those with a readable header will take."""
     found = find_scans(source, _channels(model, request.plan))
-    return [scan.id for scan in found], expected_costs(load(model, request), found)
+    costs = expected_costs(load(model, request), found, uncertainty=request.uncertainty)
+    return [scan.id for scan in found], costs
 
 
 def _channels(model: Workspace | Path, plan_name: str) -> tuple[Channel, ...]:

@@ -174,7 +174,11 @@ def forecast(
         speed = timing.dense_speed(known)
     if speed <= 0:
         speed = _device(request, beside, calibrate=True).flops_per_second
-    return planning.forecast(plan, speed, folds=_folds(work.dataset()), minutes=request.minutes, step_seconds=steps)
+    dataset = work.dataset()
+    held_out = sum(len(fold.held_out) for fold in dataset.folds)
+    return planning.forecast(
+        plan, speed, folds=_folds(dataset), cases=held_out, minutes=request.minutes, step_seconds=steps
+    )
 
 
 def preprocess(

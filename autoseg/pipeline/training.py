@@ -44,14 +44,19 @@ def train_models(
     work: Workspace, plan: Plan, wanted: Sequence[ModelId], request: TrainRequest, tell: Tell
 ) -> tuple[Evaluation, ...]:
     """Fit each model, predict its held-out cases, and score them; the cases are preprocessed already."""
-    budgets = [runs.budget_seconds(plan, model.configuration, wanted, request.minutes) for model in wanted]
+    held_out = pacing.forecast_held_out(work, plan.name)
+    budgets = [
+        runs.budget_seconds(plan, model.configuration, wanted, request.minutes, held_out_seconds=held_out)
+        for model in wanted
+    ]
     evaluations: list[Evaluation] = []
     predicting_took: list[float] = []
     for number, (model, budget) in enumerate(zip(wanted, budgets, strict=True)):
         where = f"[{number + 1}/{len(wanted)}] {model.key()}"
-        later = [(other.configuration, seconds) for other, seconds in zip(wanted, budgets, strict=True)][number + 1 :]
+        ahead = [(other.configuration, seconds) for other, seconds in zip(wanted, budgets, strict=True)][number:]
+        later = ahead[1:]
         pacer = pacing.Pacer(work, model.plan, model.configuration)
-        predictions = pacing.held_out_seconds(predicting_took, budgets[number:])
+        predictions = pacing.held_out_seconds(predicting_took, pacing.expected_held_out(held_out, ahead))
 
         def progress(
             now: training.Progress,

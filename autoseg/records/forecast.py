@@ -15,6 +15,8 @@ class ConfigurationForecast(Record):
         step_seconds: One training step at the planned patch and batch.
         steps: Of one fold: the full recipe's, or those that a budget has time for.
         fold_hours: Training of one fold.
+        held_out_hours: Predicting the cases that one fold holds out, looked at again and again for their doubt; 0 in
+            older files.
         folds: Runs of the configuration.
         expected_step_seconds: What was forecast before a run measured its pace; 0 where none has.
     """
@@ -25,6 +27,7 @@ class ConfigurationForecast(Record):
     fold_hours: float
     folds: int
     expected_step_seconds: float = 0.0
+    held_out_hours: float = 0.0
 
 
 class Forecast(Record):
@@ -34,7 +37,7 @@ class Forecast(Record):
         flops_per_second: Speed of the device that this was computed with.
         calibrated: Whether steps follow from speeds by kind of operation (`autoseg calibrate`), not from that alone.
         configurations: Of the line-up, in its order.
-        lineup_hours: All folds of all of them, one after the other.
+        lineup_hours: All folds of all of them, one after the other, with their held-out cases.
     """
 
     schema_version: Literal[1] = 1

@@ -90,7 +90,18 @@ def test_without_a_forecast_all_runs_are_as_long_as_this_one(tmp_path):
     assert pacer.to_come(now(20, 0.3), [("unet_3d", None)] * 2) == pytest.approx(600)
 
 
-def test_predicting_takes_what_it_took_and_before_that_what_a_budget_keeps_for_it():
-    assert pacing.held_out_seconds([10.0, 20.0], [None, None, None]) == 45
-    assert pacing.held_out_seconds([], [90.0, 180.0]) == pytest.approx(30)
-    assert pacing.held_out_seconds([], [None, None]) == 0
+def test_predicting_takes_what_it_took_and_before_that_what_was_expected():
+    assert pacing.held_out_seconds([10.0, 20.0], [1.0, 1.0, 1.0]) == 45
+    assert pacing.held_out_seconds([], [1.0, 2.0]) == 3
+
+
+def test_held_out_cases_are_expected_to_take_what_is_forecast_else_what_a_budget_keeps(work):
+    runs = [("unet_2d", 90.0), ("unet_3d", 180.0), ("unet_3d", None)]
+    older = pacing.forecast_held_out(work, "default")
+    assert pacing.expected_held_out(older, runs) == pytest.approx([10, 20, 0])
+    found = work.forecast("default")
+    first, second = found.configurations
+    known = first.model_copy(update={"held_out_hours": 0.01})
+    write_record(work.forecast_file("default"), found.model_copy(update={"configurations": (known, second)}))
+    assert pacing.expected_held_out(pacing.forecast_held_out(work, "default"), runs) == pytest.approx([36, 20, 0])
+    assert pacing.forecast_held_out(work, "other") == {}

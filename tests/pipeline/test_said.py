@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from autoseg.pipeline.predicting import said
+from autoseg.pipeline.predicting import said, said_after
 from autoseg.records.requests import ExpectedCost
 
 
@@ -23,3 +23,17 @@ from autoseg.records.requests import ExpectedCost
 )
 def test_small_numbers_are_said_in_words(seconds: list[float], memory_gb: float, line: str) -> None:
     assert said([ExpectedCost(str(case), each, memory_gb, 1) for case, each in enumerate(seconds)]) == line
+
+
+@pytest.mark.parametrize(
+    ("scans", "seconds", "line"),
+    [
+        (3, 0.006, "less than 0.01 seconds a scan"),
+        (3, 0.1, "0.033 seconds a scan"),
+        (2, 5.0, "2.5 seconds a scan"),
+        (2, 25.0, "12 seconds a scan"),
+        (1, 312.4, "312 seconds a scan"),
+    ],
+)
+def test_what_was_taken_is_said_in_digits_that_mean_something(scans: int, seconds: float, line: str) -> None:
+    assert said_after(scans, seconds) == line

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import JsonValue
 
+from autoseg.images.steadiness import shapes_looked_at
 from autoseg.records.configuration import Configuration
 from autoseg.records.forecast import ConfigurationForecast, Forecast
 from autoseg.records.plan import Plan
@@ -20,6 +21,8 @@ CALLS_OF_A_STEP, CALLS_OF_A_LAYER = 150, 20
 CALL_SECONDS = {"cpu": 5e-5, "cuda": 1e-5, "mps": 2e-5}
 MAKING_SECONDS = {"cpu": (5e-4, 8e-8), "cuda": (1e-3, 1e-9), "mps": (1e-3, 1e-8)}
 """Seconds that a sample takes, and each of its voxels."""
+# A pass of a patch without gradients takes about a third of what it takes of a training step.
+PASSES_OF_A_SAMPLE = 3
 
 
 def forecast(
@@ -27,6 +30,7 @@ def forecast(
     flops_per_second: float,
     *,
     folds: int = 5,
+    cases: int = 0,
     minutes: float | None = None,
     step_seconds: Mapping[str, float] | None = None,
 ) -> Forecast:
@@ -38,6 +42,7 @@ def forecast(
         plan: Its line-up counts.
         flops_per_second: What a training step of dense convolutions reached on the device, above 0.
         folds: Runs of each configuration.
+        cases: Held out by all folds together.
         minutes: Budget of the whole training: then no fold takes longer than its share.
         step_seconds: By configuration, from a calibration of the device (`timing.step_seconds`).
     """
@@ -47,14 +52,46 @@ def forecast(
         share = None if minutes is None else minutes * 60 * TRAINING_FRACTION * entry.share / max(folds, 1)
         configuration = plan.configuration(entry.configuration)
         seconds = speeds.get(configuration.name) or rough(configuration, flops_per_second, plan.device.kind)
-        entries.append(_configuration(configuration, seconds, folds=folds, longest_seconds=share))
+        item = _configuration(configuration, seconds, folds=folds, longest_seconds=share)
+        held_out = cases / max(folds, 1) * case_seconds(configuration, seconds)
+        entries.append(item.model_copy(update={"held_out_hours": _two_digits(held_out / 3600)}))
     return Forecast(
         plan=plan.name,
         device=plan.device.name,
         flops_per_second=flops_per_second,
         calibrated=bool(speeds),
         configurations=tuple(entries),
-        lineup_hours=_two_digits(sum(item.fold_hours * item.folds for item in entries)),
+        lineup_hours=_two_digits(sum(_hours(item) for item in entries)),
+    )
+
+
+def _hours(item: ConfigurationForecast) -> float:
+    return (item.fold_hours + item.held_out_hours) * item.folds
+
+
+def case_seconds(configuration: Configuration, step_seconds: float) -> float:
+    """Return roughly the seconds that predicting a held-out case takes, its looks for the doubt included."""
+    return count_passes(configuration) * step_seconds / configuration.batch_size / PASSES_OF_A_SAMPLE
+
+
+def count_passes(configuration: Configuration) -> int:
+    """Return the passes of a patch over a held-out case of the median shape.
+
+    Windows overlap by half and are mirrored as in training; those of the looks lie side by side.
+    """
+    flips = 2 ** len(configuration.mirror_axes) if configuration.recipe.augmentation.mirror_probability > 0 else 1
+    once = flips * _count_windows(configuration.median_shape, configuration.patch_shape, 0.5)
+    if configuration.regions is not None:
+        return once
+    looks = shapes_looked_at(configuration.median_shape)
+    return once + sum(_count_windows(shape, configuration.patch_shape, 1.0) for shape in looks)
+
+
+def _count_windows(shape: Sequence[int], patch: Sequence[int], step_fraction: float) -> int:
+    """Return how many windows `networks.sweep` lays over an image; here without torch."""
+    return math.prod(
+        math.ceil((max(size, edge) - edge) / max(1.0, edge * step_fraction)) + 1
+        for size, edge in zip(shape, patch, strict=True)
     )
 
 
@@ -111,7 +148,7 @@ def corrected(found: Forecast, configuration: str, step_seconds: float, *, steps
     entries = [_measured(item, step_seconds, steps) if item.configuration == configuration else item
                for item in found.configurations]  # fmt: skip
     factor = _factor(entries)
-    hours = sum(item.fold_hours * item.folds * (1 if item.expected_step_seconds else factor) for item in entries)
+    hours = sum(_hours(item) * (1 if item.expected_step_seconds else factor) for item in entries)
     return found.model_copy(update={"configurations": tuple(entries), "lineup_hours": _two_digits(hours)})
 
 
@@ -138,6 +175,7 @@ def _measured(item: ConfigurationForecast, step_seconds: float, steps: int) -> C
             "step_seconds": float(f"{step_seconds:.3g}"),
             "steps": steps,
             "fold_hours": _two_digits(step_seconds * steps / 3600),
+            "held_out_hours": _two_digits(item.held_out_hours * step_seconds / item.step_seconds),
             "expected_step_seconds": item.expected_step_seconds or item.step_seconds,
         }
     )

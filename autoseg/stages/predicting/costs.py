@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 
 from autoseg.images import regrid
 from autoseg.images.fields import Field
 from autoseg.images.slabs import LOGIT_SLABS, SLAB_BYTES
-from autoseg.networks.sweep import count_windows, sweep
-from autoseg.records.errors import UserError
-from autoseg.records.geometry import Box, Grid, Shape
+from autoseg.images.steadiness import shapes_looked_at
+from autoseg.networks.sweep import count_windows, sweep_axis
+from autoseg.records.geometry import Box, Grid
 from autoseg.stages.predicting.fields import Member, Options, headless, setting_of, slab_memory_of
 from autoseg.stages.predicting.streaming import Computed
 from autoseg.stages.predicting.windows import window_bytes
+
+if TYPE_CHECKING:
+    from autoseg.stages.predicting.pace import Pace
 
 # What libraries set up with the first scan and keep: buffers of matrix products, kernels, modules.
 LOADED_BYTES = 64 * 2**20
@@ -29,69 +31,73 @@ class Cost:
     """What one scan takes; costs of stages that follow one another add up.
 
     Attributes:
-        passes: Of a patch through a network, one number a member: windows times flips times folds.
+        passes: Of a patch through a network, one number a member: windows times flips times folds, and with the doubt
+            what looks at the scan again.
+        voxels: Of the scan, once for each stage: each prepares it, and brings home what its networks say.
         memory_bytes: At the worst moment, beside the program itself.
         tiles: Into which the scan is cut so that its logits fit the memory.
         scan_bytes: Of it as it was read; so much is held besides where it is read ahead of its turn.
     """
 
     passes: tuple[int, ...]
+    voxels: tuple[int, ...]
     memory_bytes: float
     tiles: int
     scan_bytes: int = 0
 
-    def seconds(self, pace: Sequence[float]) -> float:
-        """Return the time at a pace (seconds a pass, one a member)."""
-        return sum(count * each for count, each in zip(self.passes, pace, strict=True))
+    def seconds(self, pace: Pace) -> float:
+        """Return the time of computing at a pace; reading and writing go on beside it, but for the first and last."""
+        counts, paces = (*self.passes, *self.voxels), (*pace.passes, *pace.voxels)
+        return sum(count * each for count, each in zip(counts, paces, strict=True))
 
     def __add__(self, later: Cost) -> Cost:
         """Return the cost of both, one after the other."""
         memory_bytes = max(self.memory_bytes, later.memory_bytes)
         scan = max(self.scan_bytes, later.scan_bytes)
-        return Cost((*self.passes, *later.passes), memory_bytes, max(self.tiles, later.tiles), scan)
+        passes, voxels = (*self.passes, *later.passes), (*self.voxels, *later.voxels)
+        return Cost(passes, voxels, memory_bytes, max(self.tiles, later.tiles), scan)
 
 
-def expected_cost(grid: Grid, members: Sequence[Member], options: Options) -> Cost:
+def expected_cost(
+    grid: Grid, members: Sequence[Member], options: Options, *, doubt: bool = False, steady: bool = False
+) -> Cost:
     """Return what a scan on this grid takes; less where its rim is empty, for that is cut off.
 
     Args:
         grid: As the scan's header tells.
         members: Who predicts.
         options: How.
+        doubt: Whether the doubt is told, too: then all logits are held at once, fold by fold.
+        steady: Whether each network looks at the scan again to tell how steady it stays.
     """
-    fields = [_unread(grid, member, options) for member in members]
-    allowed = slab_memory_of(fields, members, options)
+    fields = [unread(grid, member, options) for member in members]
+    allowed = math.inf if doubt else slab_memory_of(fields, members, options)
     passes = [0] * len(members)
     for number, axis, part in regrid.readings(fields, allowed):
         source = fields[number].array
         flips = len(source.setting.flips) * len(source.setting.networks)
         passes[number] += flips * count_windows(source.shape[1:], source.setting, axis, part)
+    if steady:
+        looks = (looks_again(field, member, options) for field, member in zip(fields, members, strict=True))
+        passes = [one + more for one, more in zip(passes, looks, strict=True)]
     memory = _memory(grid, fields, members, options, allowed)
-    return Cost(tuple(passes), memory, regrid.tile_count(fields, allowed), scan_bytes(grid, members))
+    if doubt:
+        memory += _doubt_bytes(grid, fields, members, steady=steady)
+    voxels = (math.prod(grid.shape),)
+    return Cost(tuple(passes), voxels, memory, regrid.tile_count(fields, allowed), scan_bytes(grid, members))
 
 
-def measure_pace(members: Sequence[Member], options: Options) -> tuple[float, ...]:
-    """Return the seconds that one pass of a patch takes in each member, from one pass of zeros."""
-    found: dict[tuple[str, Shape], float] = {}
-    keys = [(item.configuration.architecture.model_dump_json(), item.configuration.patch_shape) for item in members]
-    for key, member in zip(keys, members, strict=True):
-        if key not in found:
-            found[key] = _time_pass(member, options)
-    return tuple(found[key] for key in keys)
+def looks_again(field: Field, member: Member, options: Options) -> int:
+    """Return the passes of `steadying.steadiness`, without computing any."""
+    if member.configuration.regions is not None:
+        return 0
+    setting = setting_of(member, replace(options, mirror=False, step_fraction=1.0))
+    shapes = shapes_looked_at(field.array.shape[1:])
+    windows = sum(count_windows(shape, setting, sweep_axis(shape, setting.patch)) for shape in shapes)
+    return windows * len(member.networks)
 
 
-def _time_pass(member: Member, options: Options) -> float:
-    setting = setting_of(replace(member, networks=member.networks[:1]), replace(options, mirror=False))
-    image = torch.zeros((member.configuration.architecture.input_channels, *setting.patch))
-    # One column of it is kept: all logits of a patch may take more than the scan.
-    column = Box(start=(0, 0, 0), stop=(setting.patch[0], 1, 1))
-    started = time.perf_counter()
-    with contextlib.suppress(UserError):  # what a network makes of zeros is no matter here; of a scan it is said
-        sweep(setting, image, 0, column).read(0, 1)
-    return time.perf_counter() - started
-
-
-def _unread(grid: Grid, member: Member, options: Options) -> Field:
+def unread(grid: Grid, member: Member, options: Options) -> Field:
     """Return a member's field of a scan whose voxels are not there: shapes are all that is asked of it."""
     everything = Box(start=(0, 0, 0), stop=grid.shape)
     oriented = regrid.plan_passage(grid, everything, member.configuration).oriented
@@ -111,6 +117,15 @@ def _memory(grid: Grid, fields: Sequence[Field], members: Sequence[Member], opti
     preparing = scan + max(_resizing_bytes(member, field) for member, field in zip(members, fields, strict=True))
     computing = scan + inputs + labels + windows + regrid.bytes_held(fields, allowed)
     return LOADED_BYTES + max(preparing, computing + (1 + LOGIT_SLABS) * SLAB_BYTES)
+
+
+def _doubt_bytes(grid: Grid, fields: Sequence[Field], members: Sequence[Member], *, steady: bool) -> float:
+    """Return what is held besides where the doubt is told: logits of every fold, and again divided by a temperature."""
+    sizes = [4 * math.prod(field.array.shape) for field in fields]
+    held = sum(size * len(member.networks) for size, member in zip(sizes, members, strict=True))
+    # What one network says, its squares, and both added up.
+    looking = 4 * max(sizes) if steady else 0
+    return held + max(held, looking, sum(sizes)) + 2 * 4 * math.prod(grid.shape)
 
 
 def scan_bytes(grid: Grid, members: Sequence[Member]) -> int:

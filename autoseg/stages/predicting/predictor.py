@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial, reduce
+from operator import add
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +30,10 @@ from autoseg.records.plan import Plan
 from autoseg.records.quality import PredictedScore, Reliability
 from autoseg.records.volumes import Doubt, Image, LabelMap, Prediction
 from autoseg.stages.predicting import packages
-from autoseg.stages.predicting.costs import Cost, expected_cost, measure_pace
+from autoseg.stages.predicting.costs import Cost, expected_cost
 from autoseg.stages.predicting.fields import Member, Options
 from autoseg.stages.predicting.new_scans import predict_scan, written_values
+from autoseg.stages.predicting.pace import Pace, measure_pace
 from autoseg.stages.predicting.quality import against_usual, predict_quality
 from autoseg.stages.predicting.unlikeness import told_by, unlikeness
 
@@ -165,16 +168,27 @@ class Predictor:
         """What an output says of where it came from."""
         return describe(self.plan, self.digest)
 
-    def expected_cost(self, grid: Grid) -> Cost:
+    def expected_cost(self, grid: Grid, *, uncertainty: bool = False) -> Cost:
         """Return what a scan on this grid will take, the first stages of cascades before the members."""
-        seen = _upright(grid) if _keeps_axes(self.plan.corrections) else grid
-        every = [[stage] for stage in self._stages()] + [list(self.members)]
-        first, *others = (expected_cost(seen, members, self.options) for members in every)
-        return sum(others, first)
+        seen = self._seen_grid(grid)
+        stages = [expected_cost(seen, [stage], self.options) for stage in self._stages()]
+        steady = uncertainty and self._steady
+        last = expected_cost(seen, self.members, self.options, doubt=uncertainty, steady=steady)
+        return reduce(add, [*stages, last])
 
-    def measure_pace(self) -> tuple[float, ...]:
-        """Return the seconds of one pass of a patch in each network that `expected_cost` counts the passes of."""
-        return measure_pace([*self._stages(), *self.members], self.options)
+    def measure_pace(self, grid: Grid, *, uncertainty: bool = False) -> Pace:
+        """Return the pace at which what `expected_cost` counts is done, for scans whose voxels are as large."""
+        measure = partial(measure_pace, options=self.options, grid=self._seen_grid(grid), output=self.labels.output)
+        stages = [measure([stage]) for stage in self._stages()]
+        return reduce(add, [*stages, measure(self.members, uncertainty=uncertainty)])
+
+    def _seen_grid(self, grid: Grid) -> Grid:
+        return _upright(grid) if _keeps_axes(self.plan.corrections) else grid
+
+    @property
+    def _steady(self) -> bool:
+        """Whether the doubt's signs tell how steady a prediction stays."""
+        return self.reliability.signs == len(ALL_SIGNS)
 
     def _stages(self) -> list[Member]:
         needed = {item.configuration.first_stage for item in self.members}
@@ -260,7 +274,7 @@ class Predictor:
                 probabilities=probabilities,
                 scratch=scratch,
                 temperature=self.reliability.temperature if uncertainty else None,
-                steady=self.reliability.signs == len(ALL_SIGNS),
+                steady=self._steady,
             )
         return replace(
             prediction,

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from autoseg.records.dataset import Dataset, check_name
 from autoseg.records.errors import UsageError
 from autoseg.records.model import ModelId
 from autoseg.records.plan import Plan
 from autoseg.records.requests import TrainRequest
+from autoseg.stages.planning.clock import TRAINING_FRACTION
 from autoseg.stages.training import extending
+
+# Of a budget, for what is neither a step nor a held-out case.
+REST_FRACTION = 0.05
 
 
 def models(dataset: Dataset, plan: Plan, request: TrainRequest) -> tuple[ModelId, ...]:
@@ -56,10 +60,30 @@ def _nameless() -> UsageError:
     )
 
 
-def budget_seconds(plan: Plan, configuration: str, wanted: Sequence[ModelId], minutes: float | None) -> float | None:
-    """Return the seconds that one run may train, a tenth kept for its held-out cases; None without a budget."""
+def budget_seconds(
+    plan: Plan,
+    configuration: str,
+    wanted: Sequence[ModelId],
+    minutes: float | None,
+    *,
+    held_out_seconds: Mapping[str, float] | None = None,
+) -> float | None:
+    """Return the seconds that one run may train; None without a budget.
+
+    Kept for held-out cases, reading and scoring is a tenth, more where held-out cases are expected to take more, and
+    never above half of the budget.
+
+    Args:
+        plan: Its line-up counts.
+        configuration: Of the run.
+        wanted: All runs that share the budget.
+        minutes: The budget.
+        held_out_seconds: What the held-out cases of a run are expected to take, by configuration.
+    """
     if minutes is None:
         return None
     shares = {entry.configuration: entry.share for entry in plan.lineup}
     total = sum(shares.get(model.configuration, 1.0) for model in wanted)
-    return minutes * 60 * 0.9 * shares.get(configuration, 1.0) / total
+    predicting = sum((held_out_seconds or {}).get(model.configuration, 0.0) for model in wanted)
+    kept = min(0.5, max(1 - TRAINING_FRACTION, predicting / (minutes * 60) + REST_FRACTION))
+    return minutes * 60 * (1 - kept) * shares.get(configuration, 1.0) / total

@@ -2,9 +2,10 @@ import math
 
 import pytest
 
+from autoseg.networks.sweep import window_starts
 from autoseg.records.configuration import MemoryEstimate
 from autoseg.stages.planning import compare, forecast, make_plan
-from autoseg.stages.planning.forecasting import corrected, rough
+from autoseg.stages.planning.forecasting import corrected, count_passes, rough
 from tests.stages.planning.examples import device, hanseg_like, hippocampus_like, linear_cost, preset
 
 PLAN = make_plan(hippocampus_like(), [preset()], device(), cost=linear_cost)
@@ -24,6 +25,31 @@ def test_seconds_and_hours_follow_from_operations_and_speed():
 def test_a_budget_bounds_the_steps():
     found = forecast(PLAN, 1e12, folds=5, minutes=60)
     assert found.lineup_hours == pytest.approx(0.9, rel=0.1)
+
+
+def test_held_out_cases_are_predicted_too():
+    before, after = forecast(PLAN, 1e12, folds=5), forecast(PLAN, 1e12, folds=5, cases=200)
+    item, entry = PLAN.configuration("unet_3d"), after.configurations[0]
+    each = count_passes(item) * entry.step_seconds / item.batch_size / 3
+    assert entry.held_out_hours == pytest.approx(40 * each / 3600, rel=0.1)
+    hours = sum(5 * (one.fold_hours + one.held_out_hours) for one in after.configurations)
+    assert after.lineup_hours == pytest.approx(hours, rel=0.1)
+    assert [one.held_out_hours for one in before.configurations] == [0, 0]
+    faster = corrected(after, "unet_3d", entry.step_seconds / 2, steps=entry.steps).configurations[0]
+    assert faster.held_out_hours == pytest.approx(entry.held_out_hours / 2, rel=0.1)
+
+
+def test_passes_are_counted_as_windows_are_laid():
+    shape, patch = (50, 100, 37), (32, 32, 40)
+    flat = {"mirror_axes": (), "median_shape": shape, "patch_shape": patch}
+    item = PLAN.configuration("unet_3d").model_copy(update=flat)
+    starts = [
+        math.prod(len(window_starts(max(size, edge), edge, step)) for size, edge in zip(seen, patch, strict=True))
+        for seen, step in [(shape, 0.5), *[(shape, 1.0)] * 7, ((44, 88, 33), 1.0), ((56, 112, 41), 1.0)]
+    ]
+    assert count_passes(item) == sum(starts)
+    flipped = count_passes(item.model_copy(update={"mirror_axes": (1, 2)}))
+    assert flipped == sum(starts) + 3 * starts[0]
 
 
 def test_a_step_that_computes_nothing_still_moves_bytes_calls_operators_and_makes_a_batch():

@@ -11,8 +11,10 @@ import torch
 from autoseg.records.errors import UsageError
 from autoseg.records.volumes import Image
 from autoseg.stages import predicting
-from autoseg.stages.predicting.costs import Cost, expected_cost, measure_pace
+from autoseg.stages.predicting import pace
+from autoseg.stages.predicting.costs import Cost, expected_cost
 from autoseg.stages.predicting.fields import Member, Options
+from autoseg.stages.predicting.pace import Pace, measure_pace
 from autoseg.stages.predicting.predictor import options_for
 from autoseg.stages.predicting.windows import slab_memory, window_batch, window_bytes
 from tests.stages.predicting.test_region import GRID, Counted, member
@@ -39,6 +41,15 @@ def test_every_patch_is_counted_before_one_is_computed(options: Options) -> None
     assert (cost.tiles > 1) == (options.memory_gb is not None)
 
 
+@pytest.mark.parametrize("steady", [False, True])
+def test_looks_at_the_scan_again_are_counted_where_they_are_taken(steady: bool) -> None:
+    network, asked = Counted(), {"case": "a", "labels": LABELS, "options": Options()}
+    cost = expected_cost(GRID, lineup(network), Options(), doubt=True, steady=steady)
+    predicting.predict_scan(Image(FULL, GRID), lineup(network), temperature=1.0, steady=steady, **asked)
+    assert sum(cost.passes) == network.patches
+    assert cost.memory_bytes > expected_cost(GRID, lineup(Counted()), Options()).memory_bytes
+
+
 def test_less_memory_costs_tiles_and_patches_but_not_below_what_one_window_needs() -> None:
     costs = [expected_cost(GRID, lineup(Counted()), Options(memory_gb=gb)) for gb in (1.0, 0.002, 0.0005)]
     tiles, passes, memory = zip(*((cost.tiles, sum(cost.passes), cost.memory_bytes) for cost in costs))
@@ -49,16 +60,22 @@ def test_less_memory_costs_tiles_and_patches_but_not_below_what_one_window_needs
 
 
 def test_costs_of_stages_add_up() -> None:
-    both = Cost((3,), 100.0, 1) + Cost((5, 2), 60.0, 4)
-    assert both == Cost((3, 5, 2), 100.0, 4)
-    assert both.seconds((1.0, 0.5, 2.0)) == pytest.approx(3 + 2.5 + 4)
+    both = Cost((3,), (10,), 100.0, 1) + Cost((5, 2), (10,), 60.0, 4)
+    assert both == Cost((3, 5, 2), (10, 10), 100.0, 4)
+    found = Pace((1.0,), (0.1,)) + Pace((0.5, 2.0), (0.2,))
+    assert both.seconds(found) == pytest.approx(3 + 2.5 + 4 + 1 + 2)
 
 
-def test_the_pace_is_measured_once_a_kind_of_network() -> None:
-    network = Counted()
-    pace = measure_pace([member(network), member(network)], Options())
+def test_a_kind_of_network_is_timed_once_and_what_is_no_network_on_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, ticks, told = Counted(), iter(range(1, 100)), []
+    monkeypatch.setattr(pace.time, "perf_counter", lambda: next(ticks))
+    monkeypatch.setattr(pace, "doubt_of", lambda folds, **_: told.append([len(fields) for fields in folds]))
+    found = measure_pace(lineup(network), Options(), grid=GRID, output="softmax")
     assert network.patches == 1
-    assert pace[0] == pace[1] > 0
+    assert found == Pace((1, 1), (1 / (30 * 64 * 64),)), "one tick a trial"
+    assert told == []
+    measure_pace(lineup(network), Options(), grid=GRID, output="softmax", uncertainty=True)
+    assert told == [[1, 2]] * 2, "the doubt of every fold"
 
 
 def test_a_card_computes_as_many_windows_as_its_memory_holds() -> None:

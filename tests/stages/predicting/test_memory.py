@@ -24,7 +24,7 @@ from autoseg.stages.predicting.costs import expected_cost
 from tests.networks.architectures import small
 from tests.stages.training.records import make_configuration
 
-features, classes, patch, memory_gb = json.loads(sys.argv[1])
+features, classes, patch, memory_gb, doubt = json.loads(sys.argv[1])
 keep_freed_memory()
 torch.set_num_threads(1)
 architecture = small("unet", features=features, output_channels=classes)
@@ -37,10 +37,11 @@ member = predicting.Member("p/tiny/base_s0", ("0",), configuration, (network,), 
 labels = Labels(structures=tuple(Structure(name=str(v), value=v, original=v) for v in range(1, classes)))
 grid = Grid(shape=(130, 220, 220), spacing_mm=(1.0, 0.8, 0.8))
 options = predicting.Options(mirror=False, step_fraction=1.0, memory_gb=memory_gb)
-cost = expected_cost(grid, [member], options)
+cost = expected_cost(grid, [member], options, doubt=doubt, steady=doubt)
 before = resident_bytes()
 noise = np.random.default_rng(0).standard_normal((1, *grid.shape), dtype=np.float32)
-predicting.predict_scan(Image(noise, grid), [member], case="a", labels=labels, options=options)
+more = {"temperature": 1.0, "steady": True} if doubt else {}
+predicting.predict_scan(Image(noise, grid), [member], case="a", labels=labels, options=options, **more)
 # Not `ru_maxrss`, which begins with what the process had that this one was started from.
 status = Path("/proc/self/status").read_text()
 peak = 1024 * int(status.split("VmHWM:")[1].split()[0])
@@ -51,17 +52,16 @@ print(json.dumps([before + cost.memory_bytes, peak, cost.tiles]))
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not say what a process holds")
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("what", "features", "classes", "patch", "memory_gb"),
+    ("what", "asked", "tiled"),
     [
-        ("features are added up", 8, 60, 64, 4.0),
-        ("logits are", 16, 8, 64, 4.0),
-        ("in tiles", 16, 8, 64, 0.08),
+        ("features are added up", [8, 60, 64, 4.0, False], False),
+        ("logits are", [16, 8, 64, 4.0, False], False),
+        ("in tiles", [16, 8, 64, 0.08, False], True),
+        ("all logits, for the doubt", [8, 20, 64, 4.0, True], False),
     ],
 )
-def test_the_estimate_is_what_a_process_holds(
-    what: str, features: int, classes: int, patch: int, memory_gb: float
-) -> None:
-    done = child(PROGRAM, json.dumps([features, classes, patch, memory_gb]))
+def test_the_estimate_is_what_a_process_holds(what: str, asked: list[float], tiled: bool) -> None:
+    done = child(PROGRAM, json.dumps(asked))
     said, held, tiles = json.loads(done.out or done.err)
-    assert (tiles > 1) == (memory_gb < 1)
+    assert (tiles > 1) == tiled
     assert said == pytest.approx(held, rel=0.15), what

@@ -1,0 +1,114 @@
+"""How fast a device predicts, from short trials: a pass through each network, and everything that is no network.
+
+What is no network may take as long as the networks do: with a hundred structures the way home does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from autoseg.images import regrid
+from autoseg.images.home import Field, Output
+from autoseg.networks.sweep import sweep
+from autoseg.records.errors import UserError
+from autoseg.records.geometry import Box, Grid, Shape
+from autoseg.records.volumes import Image
+from autoseg.stages import preprocessing
+from autoseg.stages.predicting.costs import unread
+from autoseg.stages.predicting.doubting import doubt_of
+from autoseg.stages.predicting.fields import Member, Options, setting_of
+
+# Along each axis; of more voxels the trial would tell nothing new.
+TRIAL_EDGE = 64
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How long things take on a device.
+
+    Attributes:
+        passes: Seconds of one pass of a patch, one number a member.
+        voxels: Seconds of a voxel of the scan for all else: preparing it, and the way home of what the networks say;
+            one number a stage.
+    """
+
+    passes: tuple[float, ...]
+    voxels: tuple[float, ...]
+
+    def __add__(self, later: Pace) -> Pace:
+        """Return the pace of both, as costs of stages add up."""
+        return Pace((*self.passes, *later.passes), (*self.voxels, *later.voxels))
+
+
+def measure_pace(
+    members: Sequence[Member], options: Options, *, grid: Grid, output: Output, uncertainty: bool = False
+) -> Pace:
+    """Return the pace of members that predict together.
+
+    Args:
+        members: Each kind of network is timed once, with one pass of zeros.
+        options: How they predict.
+        grid: Of a scan like those that will be predicted.
+        output: What the logits are.
+        uncertainty: Whether the doubt is told, too.
+    """
+    found: dict[tuple[str, Shape], float] = {}
+    keys = [(item.configuration.architecture.model_dump_json(), item.configuration.patch_shape) for item in members]
+    for key, member in zip(keys, members, strict=True):
+        if key not in found:
+            found[key] = _time_pass(member, options)
+    rest = _time_rest(members, options, block(grid), output=output, uncertainty=uncertainty)
+    return Pace(tuple(found[key] for key in keys), (rest,))
+
+
+def block(grid: Grid) -> Grid:
+    """Return a grid of the same voxels, but no more of them than a trial needs."""
+    z, y, x = (min(size, TRIAL_EDGE) for size in grid.shape)
+    return grid.model_copy(update={"shape": (z, y, x)})
+
+
+def _time_pass(member: Member, options: Options) -> float:
+    setting = setting_of(replace(member, networks=member.networks[:1]), replace(options, mirror=False))
+    image = torch.zeros((member.configuration.architecture.input_channels, *setting.patch))
+    # One column of it is kept: all logits of a patch may take more than the scan.
+    column = Box(start=(0, 0, 0), stop=(setting.patch[0], 1, 1))
+    started = time.perf_counter()
+    with contextlib.suppress(UserError):  # what a network makes of zeros is no matter here; of a scan it is said
+        sweep(setting, image, 0, column).read(0, 1)
+    return time.perf_counter() - started
+
+
+def _time_rest(members: Sequence[Member], options: Options, grid: Grid, *, output: Output, uncertainty: bool) -> float:
+    """Return seconds a voxel, from a block of noise with logits of noise; twice, for what is loaded is loaded once."""
+    rng = np.random.default_rng(0)
+    channels = max(len(member.configuration.normalizations) for member in members)
+    image = Image(1 + rng.random((channels, *grid.shape), np.float32), grid)
+    fields = [_noise(unread(grid, member, options), rng) for member in members]
+    return min(_time_trial(image, members, fields, output, uncertainty) for _ in range(2)) / math.prod(grid.shape)
+
+
+def _noise(field: Field, rng: np.random.Generator) -> Field:
+    return replace(field, array=rng.standard_normal(field.array.shape, np.float32))
+
+
+def _time_trial(
+    image: Image, members: Sequence[Member], fields: Sequence[Field], output: Output, uncertainty: bool
+) -> float:
+    started = time.perf_counter()
+    for configuration in {member.configuration.data_key: member.configuration for member in members}.values():
+        preprocessing.prepare(image, None, configuration, case="trial")
+    if uncertainty:
+        folds = [[field] * len(member.networks) for member, field in zip(members, fields, strict=True)]
+        doubt_of(folds, temperature=1.0, output=output)
+    if output == "sigmoid":
+        regrid.home_regions(fields)
+    else:
+        regrid.home(fields, output=output)
+    return time.perf_counter() - started
