@@ -8,8 +8,8 @@ blurred, brighter or larger, does: it moves most where it is wrong.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from autoseg.images.fields import Output
 
-STEADINESS = ("wobble", "texture", "contrast")
+STEADINESS = ("stir", "texture", "contrast", "edge")
 # What a change does to intensities, in standard deviations of the channel, or to sizes.
 NOISE = 0.25
 GAMMAS = (0.7, 1.4)
@@ -25,73 +25,52 @@ SCALES = (0.88, 1.12)
 LEAST = 1e-4
 # Voxels around a structure that its surroundings are read from.
 AROUND = 2
+# Voxels that intensities are smoothed by before it is asked where they change.
+SMOOTHED = 0.7
 
 Predict = Callable[[np.ndarray], np.ndarray]
 """Image (C, Z, Y, X) -> probabilities (K, Z, Y, X)."""
 
 
-@dataclass
-class Passes:
-    """What several passes over one scan said, added up; float32 (K, Z, Y, X)."""
+@dataclass(frozen=True)
+class Place:
+    """Where a structure was predicted in the scan as it is.
 
-    total: np.ndarray
-    squares: np.ndarray
-    count: int = field(default=1)
+    Attributes:
+        channel: Of its probability.
+        box: Around it, wide enough for what lies around.
+        inside: Bool, in the box.
+        reach: Bool, in the box: inside and one voxel around.
+    """
 
-    def add(self, probabilities: np.ndarray) -> None:
-        """Add what one more pass says; the array is used up."""
-        self.total += probabilities
-        np.square(probabilities, out=probabilities)
-        self.squares += probabilities
-        self.count += 1
-
-    def spread(self, row: int, box: tuple[slice, ...]) -> np.ndarray:
-        """Return the standard deviation of one class over the passes, in a box."""
-        mean = self.total[row][box] / np.float32(self.count)
-        squares = self.squares[row][box] / np.float32(self.count)
-        return np.asarray(np.sqrt(np.maximum(squares - mean * mean, 0)))
+    channel: int
+    box: tuple[slice, slice, slice]
+    inside: np.ndarray
+    reach: np.ndarray
 
 
 def shapes_looked_at(shape: Sequence[int]) -> list[tuple[int, ...]]:
-    """Return (Z, Y, X) of what a network is shown each time that `look_again` shows it a scan."""
+    """Return (Z, Y, X) of what a network is shown each time that `steadiness_of` shows it a scan."""
     looks = 1 + len(_intensity_changes())
     return [tuple(shape)] * looks + [_scaled(shape, scale) for scale in SCALES]
 
 
-def look_again(image: np.ndarray, predict: Predict, *, seen: int) -> Passes:
-    """Return what a network says of a scan as it is, and in eight ways a little changed; the same every time.
+def steadiness_of(image: np.ndarray, predict: Predict, *, seen: int, output: Output) -> np.ndarray:
+    """Return the signs of each structure: what a network says of a scan as it is and in eight ways a little changed.
 
-    Blurred and sharpened, darker and brighter, with noise twice, smaller and larger.
+    Blurred and sharpened, darker and brighter, with noise twice, smaller and larger; the same every time.
+
+    stir: Logarithm of how far its probability moves, mean over where it is predicted and one voxel around, and mean of
+        these logarithms over the changes: what moves it little counts as much as what moves it far.
+    texture: Logarithm of the standard deviation of intensities inside, as the network takes them.
+    contrast: Mean intensity inside less that of what is around and no structure.
+    edge: Logarithm of how much more intensities change from voxel to voxel at its surface than inside.
 
     Args:
         image: Float32, (C, Z, Y, X), as the network takes it.
         predict: The network.
-        seen: How many of the first channels are of the scanner; only these change their intensities.
-    """
-    first = predict(image)
-    passes = Passes(first, first * first)
-    for change in _intensity_changes():
-        changed = image.copy()
-        for channel in changed[:seen]:
-            channel[...] = change(channel)
-        passes.add(predict(changed))
-    for scale in SCALES:
-        passes.add(_resized(predict(_resized(image, _scaled(image.shape[1:], scale))), image.shape[1:]))
-    return passes
-
-
-def steadiness_of(passes: Passes, image: np.ndarray, *, seen: int, output: Output) -> np.ndarray:
-    """Return the signs of each structure.
-
-    wobble: Logarithm of the standard deviation of its probability over the passes, mean over where it is predicted and
-        one voxel around.
-    texture: Logarithm of the standard deviation of intensities inside, as the network takes them.
-    contrast: Mean intensity inside less that of what is around and no structure.
-
-    Args:
-        passes: Of `look_again`.
-        image: As it is, (C, Z, Y, X).
-        seen: As in `look_again`; signs of intensities are means over these channels.
+        seen: How many of the first channels are of the scanner; only these change their intensities, and signs of
+            intensities are means over them.
         output: What the classes are.
 
     Returns:
@@ -101,31 +80,70 @@ def steadiness_of(passes: Passes, image: np.ndarray, *, seen: int, output: Outpu
     Source:
         Wang et al. 2019, arXiv:1807.07356 (changed copies of a scan tell what a network is unsure of).
     """
-    first = 0 if output == "sigmoid" else 1
-    count = len(passes.total) - first
-    winner = None if output == "sigmoid" else passes.total.argmax(axis=0)
-    something = np.asarray((passes.total > passes.count / 2).any(axis=0) if winner is None else winner > 0)
-    own = np.full((count, len(STEADINESS)), np.nan)
-    for row in range(count):
-        inside = np.asarray(passes.total[row] > passes.count / 2 if winner is None else winner == row + 1)
-        if inside.any():
-            own[row] = _signs(passes, row + first, inside, something, image[:seen])
-    if np.isnan(own).all():
-        return np.zeros((count, 2 * len(STEADINESS)))
+    first = predict(image)
+    places, something = _places(first, output)
+    moved = [_moved(first, look, places) for look in _changed_looks(image, predict, seen=seen)] if places else []
+    skipped = 0 if output == "sigmoid" else 1
+    own = np.full((len(first) - skipped, len(STEADINESS)), np.nan)
+    for place, stir in zip(places, np.mean(moved, axis=0) if places else (), strict=True):
+        own[place.channel - skipped] = (stir, *_signs(place, something, image[:seen]))
+    if not places:
+        return np.zeros((len(own), 2 * len(STEADINESS)))
     return np.nan_to_num(np.concatenate([own, np.broadcast_to(np.nanmean(own, axis=0), own.shape)], axis=1))
 
 
-def _signs(
-    passes: Passes, row: int, inside: np.ndarray, something: np.ndarray, image: np.ndarray
-) -> tuple[float, float, float]:
-    (found,) = ndimage.find_objects(inside.astype(np.uint8))
-    box = tuple(slice(max(0, s.start - AROUND - 1), s.stop + AROUND + 1) for s in found)
-    mask, others, voxels = inside[box], something[box], image[(slice(None), *box)]
-    spread = passes.spread(row, box)[ndimage.binary_dilation(mask)].mean()
-    around = ndimage.binary_dilation(mask, iterations=AROUND) & ~others
-    within = voxels[:, mask]
+def _places(first: np.ndarray, output: Output) -> tuple[list[Place], np.ndarray]:
+    """Return where each structure that was predicted lies, and where any of them does."""
+    if output == "sigmoid":
+        masks = [(channel, layer > 0.5) for channel, layer in enumerate(first)]
+        return [_place(channel, mask) for channel, mask in masks if mask.any()], (first > 0.5).any(axis=0)
+    winner = first.argmax(axis=0)
+    return [_place(int(value), winner == value) for value in np.unique(winner) if value > 0], winner > 0
+
+
+def _place(channel: int, mask: np.ndarray) -> Place:
+    (found,) = ndimage.find_objects(mask.astype(np.uint8))
+    z, y, x = (slice(max(0, s.start - AROUND - 1), s.stop + AROUND + 1) for s in found)
+    inside = mask[z, y, x].copy()
+    return Place(channel, (z, y, x), inside, ndimage.binary_dilation(inside))
+
+
+def _changed_looks(image: np.ndarray, predict: Predict, *, seen: int) -> Iterator[np.ndarray]:
+    """Yield what the network says of the scan in each of the ways that it is changed, on the scan's own voxels."""
+    for change in _intensity_changes():
+        changed = image.copy()
+        for channel in changed[:seen]:
+            channel[...] = change(channel)
+        yield predict(changed)
+    for scale in SCALES:
+        yield _resized(predict(_resized(image, _scaled(image.shape[1:], scale))), image.shape[1:])
+
+
+def _moved(first: np.ndarray, look: np.ndarray, places: Sequence[Place]) -> list[float]:
+    found = []
+    for place in places:
+        here = (place.channel, *place.box)
+        found.append(float(np.log(np.abs(look[here] - first[here])[place.reach].mean(dtype=np.float64) + LEAST)))
+    return found
+
+
+def _signs(place: Place, something: np.ndarray, image: np.ndarray) -> tuple[float, float, float]:
+    """Return texture, contrast and edge."""
+    voxels, within = image[(slice(None), *place.box)], image[(slice(None), *place.box)][:, place.inside]
+    around = ndimage.binary_dilation(place.inside, iterations=AROUND) & ~something[place.box]
     apart = within.mean() - voxels[:, around].mean() if around.any() else 0.0
-    return float(np.log(spread + LEAST)), float(np.log(within.std(axis=1).mean() + LEAST)), float(apart)
+    texture = np.log(within.std(axis=1).mean() + LEAST)
+    return float(texture), float(apart), float(np.mean([_edge(channel, place) for channel in voxels]))
+
+
+def _edge(channel: np.ndarray, place: Place) -> float:
+    core = ndimage.binary_erosion(place.inside)
+    if not core.any():
+        return 0.0
+    smooth = ndimage.gaussian_filter(channel, SMOOTHED)
+    squares = [np.square(np.gradient(smooth, axis=axis)) for axis in range(3) if smooth.shape[axis] > 1]
+    steep = np.sqrt(sum(squares, np.zeros_like(smooth)))
+    return float(np.log((steep[place.reach & ~core].mean() + LEAST) / (steep[core].mean() + LEAST)))
 
 
 def _intensity_changes() -> list[Callable[[np.ndarray], np.ndarray]]:

@@ -56,7 +56,10 @@ def predict(
     check_writable(output)
     registrations = model.registrations / "scans" if isinstance(model, Workspace) else None
     formats = {scan.id: outputs.choose(request.format, scan) for scan in scans}
-    job = _Job(load(model, request), request, output, formats, registrations)
+    predictor = load(model, request)
+    if request.uncertainty and not predictor.knows_its_signs:
+        log.warning("What the model learnt of its doubt is of another version: no Dice is predicted. Train again.")
+    job = _Job(predictor, request, output, formats, registrations)
     written = _kept(job, scans) if request.resume else {}
     failures = _predict(job, [scan for scan in scans if scan.id not in written], written, len(scans), tell=tell)
     if request.label_file:

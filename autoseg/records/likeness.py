@@ -13,8 +13,8 @@ class Aspect(Record):
         centre: Median of each number over the training scans.
         scale: Robust standard deviation of each, never below what is no difference worth a word.
         precision: Inverse of the shrunk correlation of the scaled numbers, row by row.
-        usual: Distance (root mean square of the whitened numbers) below which 75 of 100 training scans lie, each
-            measured by the scans of other patients.
+        usual: Distance (root mean square of the whitened numbers) below which most training scans lie (90 of 100 where
+            they are many), each measured by the scans of other patients.
         excess: By how much the others lie farther out, on average.
     """
 

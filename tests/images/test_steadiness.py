@@ -1,7 +1,10 @@
 import numpy as np
 import pytest
 
-from autoseg.images.steadiness import LEAST, STEADINESS, look_again, steadiness_of
+from autoseg.images.steadiness import LEAST, STEADINESS, shapes_looked_at, steadiness_of
+
+OWN = len(STEADINESS)
+STIR, TEXTURE, CONTRAST, EDGE = range(OWN)
 
 
 def scan(shape=(12, 14, 16)) -> np.ndarray:
@@ -34,33 +37,39 @@ def soft(threshold: float):
     return predict
 
 
-def signs(image, predict, output="softmax"):
-    return steadiness_of(look_again(image, predict, seen=1), image, seen=1, output=output)
+def signs(image, predict, output="softmax", seen=1):
+    return steadiness_of(image, predict, seen=seen, output=output)
 
 
 def test_intensities_are_read_inside_and_around():
     (row,) = signs(scan(), mask_of)
-    found = dict(zip(STEADINESS, row[:3].tolist(), strict=True))
-    assert found["contrast"] == pytest.approx(4 - 1)  # half 3, half 5; around it 1
-    assert found["texture"] == pytest.approx(np.log(1 + LEAST), abs=1e-6)
-    np.testing.assert_allclose(row[3:], row[:3], err_msg="the only structure is all of them")
+    assert row[CONTRAST] == pytest.approx(4 - 1)  # half 3, half 5; around it 1
+    assert row[TEXTURE] == pytest.approx(np.log(1 + LEAST), abs=1e-6)
+    np.testing.assert_allclose(row[OWN:], row[:OWN], err_msg="the only structure is all of them")
 
 
-def test_what_hangs_on_a_small_change_wobbles_more():
+def test_a_sharp_edge_around_an_even_inside_is_told_from_a_blurred_one():
+    even = np.where(scan() > 2, 4, 1).astype(np.float32)
+    z, y, x = np.ogrid[:12, :14, :16]
+    ramp = 5 - np.maximum(np.maximum(abs(z - 5.5), abs(y - 6.5)), abs(x - 7.5))
+    sharp, blurred = (signs(item, mask_of)[0, EDGE] for item in (even, ramp[None].astype(np.float32)))
+    assert sharp > 1
+    assert abs(blurred) < 0.5, "as steep inside as at the surface"
+
+
+def test_what_hangs_on_a_small_change_is_stirred_more():
     image = scan()
-    edge, clear = (signs(image, soft(threshold))[0, 0] for threshold in (2.9, 2.0))
+    edge, clear = (signs(image, soft(threshold))[0, STIR] for threshold in (2.9, 2.0))
     assert edge > clear + 0.3
     empty = np.zeros_like(image)
     assert (signs(empty, mask_of) == 0).all(), "nothing was predicted"
 
 
-def test_a_network_that_looks_at_nothing_is_steady_but_for_the_size():
-    """Intensities change nothing, sizes move the box to its place again, blurred by the way there and back."""
-    passes = look_again(scan((16, 16, 16)), always, seen=1)
-    assert passes.count == 9
-    middle = passes.spread(1, (slice(6, 10),) * 3)
-    assert middle.max() < 0.05
-    assert passes.spread(1, (slice(0, 16),) * 3).max() > 0.05
+def test_a_network_that_looks_at_nothing_is_stirred_by_the_sizes_alone():
+    """Intensities move nothing: of eight logarithms six are of nothing, two of the box's way there and back."""
+    (row,) = signs(scan((16, 16, 16)), always)
+    sizes = (row[STIR] * 8 - 6 * np.log(LEAST)) / 2
+    assert np.log(0.01) < sizes < np.log(0.3)
 
 
 def test_only_channels_of_the_scanner_change_their_intensities():
@@ -72,13 +81,24 @@ def test_only_channels_of_the_scanner_change_their_intensities():
 
     image = np.concatenate([scan(), scan() > 2]).astype(np.float32)
     before = image.copy()
-    look_again(image, predict, seen=1)
-    assert len(seen) == 9
+    signs(image, predict)
+    assert sorted(item.shape[1:] for item in seen) == sorted(shapes_looked_at((12, 14, 16)))
     np.testing.assert_array_equal(image, before)
     same = [item for item in seen if item.shape == image.shape]
     assert all(np.array_equal(item[1], image[1]) for item in same)
     assert [np.array_equal(item[0], image[0]) for item in same] == [True, *[False] * 6]
     assert sorted(item.shape[1:] for item in seen if item.shape != image.shape) == [(11, 12, 14), (13, 16, 18)]
+
+
+def test_nothing_is_asked_again_where_nothing_was_predicted():
+    asked: list[int] = []
+
+    def predict(image: np.ndarray) -> np.ndarray:
+        asked.append(1)
+        return mask_of(image)
+
+    assert signs(np.zeros((1, 8, 8, 8), np.float32), predict).shape == (1, 2 * OWN)
+    assert len(asked) == 1
 
 
 def test_the_same_scan_gives_the_same_signs():
@@ -91,14 +111,14 @@ def test_overlapping_regions_have_rows_of_their_own_and_share_what_all_say():
         return np.concatenate([image > 2, image > 4, image > 99]).astype(np.float32)
 
     whole, core, nothing = signs(scan(), predict, output="sigmoid")
-    assert whole[2] == pytest.approx(3)
-    assert core[1] == pytest.approx(np.log(LEAST)), "the core has one intensity"
-    np.testing.assert_allclose(whole[3:], (whole[:3] + core[:3]) / 2)
-    assert (nothing[:3] == 0).all()
-    np.testing.assert_allclose(nothing[3:], whole[3:])
+    assert whole[CONTRAST] == pytest.approx(3)
+    assert core[TEXTURE] == pytest.approx(np.log(LEAST)), "the core has one intensity"
+    np.testing.assert_allclose(whole[OWN:], (whole[:OWN] + core[:OWN]) / 2)
+    assert (nothing[:OWN] == 0).all()
+    np.testing.assert_allclose(nothing[OWN:], whole[OWN:])
 
 
 def test_a_slice_is_a_scan():
     (row,) = signs(scan()[:, 5:6], mask_of)
-    assert row[2] == pytest.approx(3)
+    assert row[CONTRAST] == pytest.approx(3)
     assert np.isfinite(row).all()

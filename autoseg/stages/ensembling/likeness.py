@@ -15,7 +15,9 @@ from autoseg.records.likeness import Aspect, Likeness
 from autoseg.stages.predicting.unlikeness import PREDICTION, STEADY, beyond, distances
 
 ALARM = 0.05
-USUAL = 0.75
+# The tail of an aspect begins where this share of the scans ends, earlier where too few would lie beyond.
+USUAL = 0.9
+TAIL_SCANS = 10
 FEWEST_SCANS = 8
 PARTS = 5
 # Differences smaller than these (in the aspects' own numbers) are never worth a word; the signs of a prediction are in
@@ -45,14 +47,23 @@ def fit_likeness(patients: Sequence[str], traits: Sequence[Mapping[str, np.ndarr
         if len(rows) >= FEWEST_SCANS and len(set(known)) > 1:
             table = np.array([traits[row][name] for row in rows])
             apart = _apart(name, table, _parts(known))
-            usual = float(np.quantile(apart, USUAL))
-            # From their median, as of an exponential tail: one odd scan in the training must not stretch it.
-            excess = float(np.median(apart[apart > usual] - usual) / math.log(2)) if (apart > usual).any() else 0.0
-            tail = {"usual": usual, "excess": max(SMALLEST_EXCESS, excess)}
-            aspects.append(_aspect(name, table).model_copy(update=tail))
+            usual, excess = tail(apart)
+            aspects.append(_aspect(name, table).model_copy(update={"usual": usual, "excess": excess}))
             farthest[rows] = np.maximum(farthest[rows], beyond(aspects[-1], apart))
     limit, alarm = conformal_limit(farthest)
     return Likeness(aspects=tuple(aspects), limit=max(SMALLEST_LIMIT, limit), alarm_fraction=alarm, cases=len(traits))
+
+
+def tail(apart: np.ndarray) -> tuple[float, float]:
+    """Return up to where distances are usual, and by how much those beyond it lie farther out on average.
+
+    The farthest of all is left out of the mean: one odd scan in the training must not stretch it. Tails begin late,
+    for early on they are those of the many: noise that no scan has looked less odd than shapes that one in ten has.
+    """
+    share = max(0.5, min(USUAL, 1 - TAIL_SCANS / len(apart)))
+    usual = float(np.quantile(apart, share))
+    beyond_it = np.sort(apart[apart > usual])[:-1] - usual
+    return usual, max(SMALLEST_EXCESS, float(beyond_it.mean()) if len(beyond_it) else 0.0)
 
 
 def _apart(name: str, table: np.ndarray, parts: Sequence[np.ndarray]) -> np.ndarray:

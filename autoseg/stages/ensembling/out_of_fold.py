@@ -10,6 +10,7 @@ import numpy as np
 
 from autoseg.images import fields, home, postprocess
 from autoseg.images.signs import signs_of
+from autoseg.images.steadiness import STEADINESS
 from autoseg.records.choice import EnsembleChoice, Share
 from autoseg.records.dataset import Case, Dataset
 from autoseg.records.errors import UsageError
@@ -102,7 +103,7 @@ class OutOfFold:
     def signs(self, choice: EnsembleChoice, cases: Sequence[str]) -> np.ndarray:
         """Return what a choice's predictions say of their own Dice, (cases, structures, signs); see `images.signs`.
 
-        Those of steadiness are left out where a case has none: it was predicted by an older version.
+        Those of steadiness are left out where a case has none, or others: it was predicted by an older version.
         """
         found = np.array([self._signs(choice, case) for case in cases])
         steady = [self._steadiness(choice, case) for case in cases]
@@ -123,7 +124,8 @@ class OutOfFold:
             folder = predicting.fold_folder(self.work, self.dataset, model, case) / "held_out"
             rows.append(read_record(folder / f"{case}.json", StoredField).steadiness)
             weights.append(share)
-        return np.average(np.array(rows), axis=0, weights=weights) if rows and all(rows) else None
+        known = all(len(row) == 2 * len(STEADINESS) for structures in rows for row in structures)
+        return np.average(np.array(rows), axis=0, weights=weights) if rows and all(rows) and known else None
 
     def shared_cases(self, members: Sequence[str]) -> list[Case]:
         """Return the cases that every one of these candidates was judged on."""

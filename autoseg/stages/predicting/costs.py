@@ -123,8 +123,8 @@ def _doubt_bytes(grid: Grid, fields: Sequence[Field], members: Sequence[Member],
     """Return what is held besides where the doubt is told: logits of every fold, and again divided by a temperature."""
     sizes = [4 * math.prod(field.array.shape) for field in fields]
     held = sum(size * len(member.networks) for size, member in zip(sizes, members, strict=True))
-    # What one network says, its squares, and both added up.
-    looking = 4 * max(sizes) if steady else 0
+    # What one network says of the scan as it is, and of a changed one on the way from logits to probabilities.
+    looking = 3 * max(sizes) if steady else 0
     return held + max(held, looking, sum(sizes)) + 2 * 4 * math.prod(grid.shape)
 
 

@@ -17,7 +17,7 @@ from autoseg.compute import devices
 from autoseg.images.cases import cropped
 from autoseg.images.channels import finite_voxels, unshaded
 from autoseg.images.header import as_matrix, check_grid, nearest_rotation
-from autoseg.images.signs import ALL_SIGNS
+from autoseg.images.signs import ALL_SIGNS, SIGNS
 from autoseg.images.traits import traits
 from autoseg.records.choice import PostprocessingStep
 from autoseg.records.dataset import Correction
@@ -190,6 +190,11 @@ class Predictor:
         """Whether the doubt's signs tell how steady a prediction stays."""
         return self.reliability.signs == len(ALL_SIGNS)
 
+    @property
+    def knows_its_signs(self) -> bool:
+        """Whether what was learnt of the doubt goes by signs that this version reads; 0: by signs as they are."""
+        return self.reliability.signs in (0, len(SIGNS), len(ALL_SIGNS))
+
     def _stages(self) -> list[Member]:
         needed = {item.configuration.first_stage for item in self.members}
         return [self.first_stages[name] for name in sorted(self.first_stages) if name in needed]
@@ -284,7 +289,7 @@ class Predictor:
         )
 
     def _quality(self, prediction: Prediction) -> tuple[PredictedScore, ...]:
-        if prediction.doubt is None:
+        if prediction.doubt is None or not self.knows_its_signs:
             return ()
         names = [name for name, _ in self.labels.targets]
         return tuple(predict_quality(self.reliability.quality, names, self._signs(prediction.doubt)))
@@ -299,7 +304,7 @@ class Predictor:
         if self.reliability.likeness is None:
             return None
         found = traits(seen, [channel.kind for channel in self.plan.channels])
-        if prediction.doubt is not None:
+        if prediction.doubt is not None and self.knows_its_signs:
             found |= told_by(self._signs(prediction.doubt))
         return unlikeness(self.reliability.likeness, found)
 

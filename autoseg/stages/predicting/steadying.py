@@ -9,7 +9,7 @@ import numpy as np
 
 from autoseg.images.context import split_by_side
 from autoseg.images.fields import Output
-from autoseg.images.steadiness import STEADINESS, look_again, steadiness_of
+from autoseg.images.steadiness import STEADINESS, steadiness_of
 from autoseg.networks import sliding_window
 from autoseg.records.errors import UserError
 from autoseg.records.volumes import Image, PreprocessedCase
@@ -93,7 +93,7 @@ def _of_network(
         return to_probabilities(logits, output)
 
     seen = _scanned(member)
-    return steadiness_of(look_again(array, predict, seen=seen), array, seen=seen, output=output)
+    return steadiness_of(array, predict, seen=seen, output=output)
 
 
 def _scanned(member: Member) -> int:

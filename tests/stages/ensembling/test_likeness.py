@@ -10,7 +10,7 @@ from autoseg.images import files
 from autoseg.images.traits import traits
 from autoseg.records.likeness import Likeness
 from autoseg.records.volumes import Image
-from autoseg.stages.ensembling.likeness import conformal_limit, fit_likeness
+from autoseg.stages.ensembling.likeness import conformal_limit, fit_likeness, tail
 from autoseg.stages.predicting.unlikeness import unlikeness
 
 
@@ -28,6 +28,14 @@ def fitted(count: int = 100) -> Likeness:
 def test_the_limit_leaves_one_in_twenty_or_the_one_beyond_all():
     assert conformal_limit(np.arange(1.0, 100)) == (95.0, 0.05)  # 99 scans: the 95th
     assert conformal_limit(np.arange(1.0, 10)) == (9.0, 0.1)
+
+
+def test_a_tail_begins_at_nine_in_ten_and_its_farthest_stretches_nothing():
+    apart = np.arange(1.0, 202)  # 1 to 201; the tail begins at 181
+    assert tail(apart) == (181.0, pytest.approx(np.mean(np.arange(1, 20))))
+    assert tail(np.append(apart[:-1], 1e6)) == tail(apart)
+    assert tail(np.arange(21.0)) == (pytest.approx(20 * 11 / 21), pytest.approx(15 - 20 * 11 / 21)), "ten lie beyond"
+    assert tail(np.zeros(30)) == (0.0, 0.2), "where all are the same"
 
 
 @pytest.mark.slow

@@ -74,9 +74,9 @@ def test_networks_that_differ_in_how_sure_they_are_are_judged_against_their_own_
 def steady_ones(seed: int, count: int):
     """Cases of which only the steadiness tells, among eight signs that are mere chance; few cases cannot bear these."""
     rng = np.random.default_rng(seed)
-    wobble = rng.normal(size=count)
-    dice = np.clip(0.87 - 0.02 * wobble + rng.normal(0, 0.03, count), 0, 1)
-    signs = np.concatenate([rng.normal(size=(count, 8)), wobble[:, None], rng.normal(size=(count, 5))], axis=1)
+    stir = rng.normal(size=count)
+    dice = np.clip(0.87 - 0.02 * stir + rng.normal(0, 0.03, count), 0, 1)
+    signs = np.concatenate([rng.normal(size=(count, 8)), stir[:, None], rng.normal(size=(count, 7))], axis=1)
     cases = [HeldOut(id=f"c{i}", group=f"p{i}", fold=str(i % 5)) for i in range(count)]
     return cases, signs[:, None], dice[:, None]
 
@@ -88,7 +88,7 @@ def test_few_cases_are_told_by_the_few_signs_of_steadiness():
         assert model.features == ALL_SIGNS
         weights.append(np.array(model.weights[1:]))
     assert sum((row[: len(SIGNS)] == 0).all() for row in weights) >= 5
-    assert np.mean([row[ALL_SIGNS.index("wobble")] for row in weights]) < -0.005
+    assert np.mean([row[ALL_SIGNS.index("stir")] for row in weights]) < -0.005
 
 
 def test_an_older_model_is_asked_by_the_signs_that_it_knows():

@@ -45,7 +45,7 @@ def test_every_patch_is_counted_before_one_is_computed(options: Options) -> None
 def test_looks_at_the_scan_again_are_counted_where_they_are_taken(steady: bool) -> None:
     network, asked = Counted(), {"case": "a", "labels": LABELS, "options": Options()}
     cost = expected_cost(GRID, lineup(network), Options(), doubt=True, steady=steady)
-    predicting.predict_scan(Image(FULL, GRID), lineup(network), temperature=1.0, steady=steady, **asked)
+    predicting.predict_scan(Image(1.5 * FULL, GRID), lineup(network), temperature=1.0, steady=steady, **asked)
     assert sum(cost.passes) == network.patches
     assert cost.memory_bytes > expected_cost(GRID, lineup(Counted()), Options()).memory_bytes
 
@@ -72,10 +72,10 @@ def test_a_kind_of_network_is_timed_once_and_what_is_no_network_on_a_block(monke
     monkeypatch.setattr(pace, "doubt_of", lambda folds, **_: told.append([len(fields) for fields in folds]))
     found = measure_pace(lineup(network), Options(), grid=GRID, output="softmax")
     assert network.patches == 1
-    assert found == Pace((1, 1), (1 / (30 * 64 * 64),)), "one tick a trial"
+    assert found == Pace((1, 1), (1 / (30 * 48 * 48),)), "one tick a trial"
     assert told == []
     measure_pace(lineup(network), Options(), grid=GRID, output="softmax", uncertainty=True)
-    assert told == [[1, 2]] * 2, "the doubt of every fold"
+    assert told == [[1, 2]], "the doubt of every fold"
 
 
 def test_a_card_computes_as_many_windows_as_its_memory_holds() -> None:
