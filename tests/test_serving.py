@@ -173,6 +173,19 @@ class TestDoubt:
                 assert headers["x-autoseg-refer"] == word, limit
                 assert "x-autoseg-quality" in headers
 
+    def test_what_was_learnt_by_the_signs_of_another_version_says_nothing(
+        self, predictor: Predictor, whole_way: WholeWay
+    ) -> None:
+        known = sure(predictor)
+        (core,) = known.reliability.quality
+        renamed = core.model_copy(update={"features": ("unheard_of", *core.features[1:])})
+        other = replace(known, reliability=known.reliability.model_copy(update={"quality": (renamed,)}))
+        array, grid = read_volume(builders.image_file(whole_way.raw, builders.CASES[0]))
+        found = [item.predict(array, grid.spacing_mm, uncertainty=True) for item in (known, other)]
+        assert [item.knows_its_signs for item in (known, other)] == [True, False]
+        assert [len(item.quality) for item in found] == [1, 0]
+        np.testing.assert_array_equal(found[0].entropy, found[1].entropy)
+
     def test_maps_come_in_a_zip_as_predict_writes_them(
         self, model: Path, predictor: Predictor, whole_way: WholeWay, tmp_path: Path
     ) -> None:

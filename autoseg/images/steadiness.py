@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from autoseg.images.fields import Output
 
-STEADINESS = ("stir", "texture", "contrast", "edge")
+STEADINESS = ("stir", "texture", "contrast")
 # What a change does to intensities, in standard deviations of the channel, or to sizes.
 NOISE = 0.25
 GAMMAS = (0.7, 1.4)
@@ -25,8 +25,6 @@ SCALES = (0.88, 1.12)
 LEAST = 1e-4
 # Voxels around a structure that its surroundings are read from.
 AROUND = 2
-# Voxels that intensities are smoothed by before it is asked where they change.
-SMOOTHED = 0.7
 
 Predict = Callable[[np.ndarray], np.ndarray]
 """Image (C, Z, Y, X) -> probabilities (K, Z, Y, X)."""
@@ -64,7 +62,6 @@ def steadiness_of(image: np.ndarray, predict: Predict, *, seen: int, output: Out
         these logarithms over the changes: what moves it little counts as much as what moves it far.
     texture: Logarithm of the standard deviation of intensities inside, as the network takes them.
     contrast: Mean intensity inside less that of what is around and no structure.
-    edge: Logarithm of how much more intensities change from voxel to voxel at its surface than inside.
 
     Args:
         image: Float32, (C, Z, Y, X), as the network takes it.
@@ -127,23 +124,13 @@ def _moved(first: np.ndarray, look: np.ndarray, places: Sequence[Place]) -> list
     return found
 
 
-def _signs(place: Place, something: np.ndarray, image: np.ndarray) -> tuple[float, float, float]:
-    """Return texture, contrast and edge."""
-    voxels, within = image[(slice(None), *place.box)], image[(slice(None), *place.box)][:, place.inside]
+def _signs(place: Place, something: np.ndarray, image: np.ndarray) -> tuple[float, float]:
+    """Return texture and contrast."""
+    voxels = image[(slice(None), *place.box)]
+    within = voxels[:, place.inside]
     around = ndimage.binary_dilation(place.inside, iterations=AROUND) & ~something[place.box]
     apart = within.mean() - voxels[:, around].mean() if around.any() else 0.0
-    texture = np.log(within.std(axis=1).mean() + LEAST)
-    return float(texture), float(apart), float(np.mean([_edge(channel, place) for channel in voxels]))
-
-
-def _edge(channel: np.ndarray, place: Place) -> float:
-    core = ndimage.binary_erosion(place.inside)
-    if not core.any():
-        return 0.0
-    smooth = ndimage.gaussian_filter(channel, SMOOTHED)
-    squares = [np.square(np.gradient(smooth, axis=axis)) for axis in range(3) if smooth.shape[axis] > 1]
-    steep = np.sqrt(sum(squares, np.zeros_like(smooth)))
-    return float(np.log((steep[place.reach & ~core].mean() + LEAST) / (steep[core].mean() + LEAST)))
+    return float(np.log(within.std(axis=1).mean() + LEAST)), float(apart)
 
 
 def _intensity_changes() -> list[Callable[[np.ndarray], np.ndarray]]:

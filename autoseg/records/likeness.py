@@ -57,9 +57,9 @@ class Unlikeness(Record):
     """How unlike the training scans one scan is.
 
     Attributes:
-        unlikeness: Of the aspect in which it lies out farthest.
+        unlikeness: Of the aspect in which it lies out farthest, and half of that of the second.
         limit: Of the record that it was measured by.
-        aspects: Those above the limit, the farthest first.
+        aspects: Those above the limit, the farthest first; where only two together are, these two.
     """
 
     unlikeness: float

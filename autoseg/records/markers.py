@@ -31,6 +31,7 @@ class StoredField(Record):
         seconds: What the prediction took.
         steadiness: (structures, signs) of `images.steadiness`: what the model says of the scan a little changed; empty
             in older files.
+        signs: Their names; those of another version are not read.
     """
 
     case: str
@@ -39,3 +40,4 @@ class StoredField(Record):
     inputs_digest: str
     seconds: float
     steadiness: tuple[tuple[float, ...], ...] = ()
+    signs: tuple[str, ...] = ()

@@ -4,7 +4,7 @@ import pytest
 from autoseg.images.steadiness import LEAST, STEADINESS, shapes_looked_at, steadiness_of
 
 OWN = len(STEADINESS)
-STIR, TEXTURE, CONTRAST, EDGE = range(OWN)
+STIR, TEXTURE, CONTRAST = range(OWN)
 
 
 def scan(shape=(12, 14, 16)) -> np.ndarray:
@@ -46,15 +46,6 @@ def test_intensities_are_read_inside_and_around():
     assert row[CONTRAST] == pytest.approx(4 - 1)  # half 3, half 5; around it 1
     assert row[TEXTURE] == pytest.approx(np.log(1 + LEAST), abs=1e-6)
     np.testing.assert_allclose(row[OWN:], row[:OWN], err_msg="the only structure is all of them")
-
-
-def test_a_sharp_edge_around_an_even_inside_is_told_from_a_blurred_one():
-    even = np.where(scan() > 2, 4, 1).astype(np.float32)
-    z, y, x = np.ogrid[:12, :14, :16]
-    ramp = 5 - np.maximum(np.maximum(abs(z - 5.5), abs(y - 6.5)), abs(x - 7.5))
-    sharp, blurred = (signs(item, mask_of)[0, EDGE] for item in (even, ramp[None].astype(np.float32)))
-    assert sharp > 1
-    assert abs(blurred) < 0.5, "as steep inside as at the surface"
 
 
 def test_what_hangs_on_a_small_change_is_stirred_more():

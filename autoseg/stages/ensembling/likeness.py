@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from autoseg.records.likeness import Aspect, Likeness
-from autoseg.stages.predicting.unlikeness import PREDICTION, STEADY, beyond, distances
+from autoseg.stages.predicting.unlikeness import PREDICTION, STEADY, beyond, distances, together
 
 ALARM = 0.05
 # The tail of an aspect begins where this share of the scans ends, earlier where too few would lie beyond.
@@ -39,8 +39,8 @@ def fit_likeness(patients: Sequence[str], traits: Sequence[Mapping[str, np.ndarr
     """
     if len(traits) < FEWEST_SCANS or len(set(patients)) < 2:
         return None
-    farthest = np.zeros(len(traits))
-    aspects = []
+    aspects: list[Aspect] = []
+    columns: list[np.ndarray] = []
     for name in dict.fromkeys(name for item in traits for name in item):
         rows = [row for row, item in enumerate(traits) if name in item]
         known = [patients[row] for row in rows]
@@ -49,8 +49,9 @@ def fit_likeness(patients: Sequence[str], traits: Sequence[Mapping[str, np.ndarr
             apart = _apart(name, table, _parts(known))
             usual, excess = tail(apart)
             aspects.append(_aspect(name, table).model_copy(update={"usual": usual, "excess": excess}))
-            farthest[rows] = np.maximum(farthest[rows], beyond(aspects[-1], apart))
-    limit, alarm = conformal_limit(farthest)
+            columns.append(np.zeros(len(traits)))
+            columns[-1][rows] = beyond(aspects[-1], apart)
+    limit, alarm = conformal_limit(together(np.stack(columns, axis=1)) if columns else np.zeros(len(traits)))
     return Likeness(aspects=tuple(aspects), limit=max(SMALLEST_LIMIT, limit), alarm_fraction=alarm, cases=len(traits))
 
 

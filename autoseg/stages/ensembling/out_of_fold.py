@@ -122,10 +122,10 @@ class OutOfFold:
             if self.plan.configuration(model.configuration).regions is not None:
                 continue
             folder = predicting.fold_folder(self.work, self.dataset, model, case) / "held_out"
-            rows.append(read_record(folder / f"{case}.json", StoredField).steadiness)
+            marker = read_record(folder / f"{case}.json", StoredField)
+            rows.append(marker.steadiness if marker.signs == STEADINESS else ())
             weights.append(share)
-        known = all(len(row) == 2 * len(STEADINESS) for structures in rows for row in structures)
-        return np.average(np.array(rows), axis=0, weights=weights) if rows and all(rows) and known else None
+        return np.average(np.array(rows), axis=0, weights=weights) if rows and all(rows) else None
 
     def shared_cases(self, members: Sequence[str]) -> list[Case]:
         """Return the cases that every one of these candidates was judged on."""

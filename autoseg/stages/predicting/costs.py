@@ -12,7 +12,7 @@ import torch
 from autoseg.images import regrid
 from autoseg.images.fields import Field
 from autoseg.images.slabs import LOGIT_SLABS, SLAB_BYTES
-from autoseg.images.steadiness import shapes_looked_at
+from autoseg.images.steadiness import SCALES, shapes_looked_at
 from autoseg.networks.sweep import count_windows, sweep_axis
 from autoseg.records.geometry import Box, Grid
 from autoseg.stages.predicting.fields import Member, Options, headless, setting_of, slab_memory_of
@@ -123,8 +123,8 @@ def _doubt_bytes(grid: Grid, fields: Sequence[Field], members: Sequence[Member],
     """Return what is held besides where the doubt is told: logits of every fold, and again divided by a temperature."""
     sizes = [4 * math.prod(field.array.shape) for field in fields]
     held = sum(size * len(member.networks) for size, member in zip(sizes, members, strict=True))
-    # What one network says of the scan as it is, and of a changed one on the way from logits to probabilities.
-    looking = 3 * max(sizes) if steady else 0
+    # What one network says of the scan as it is; and of an enlarged one: logits, probabilities, and what is between.
+    looking = (1 + 3 * max(SCALES) ** 3) * max(sizes) if steady else 0
     return held + max(held, looking, sum(sizes)) + 2 * 4 * math.prod(grid.shape)
 
 

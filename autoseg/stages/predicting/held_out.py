@@ -10,6 +10,7 @@ import numpy as np
 
 from autoseg.images import regrid, store
 from autoseg.images.fields import Field
+from autoseg.images.steadiness import STEADINESS
 from autoseg.records.labels import Labels
 from autoseg.records.markers import StoredField
 from autoseg.records.volumes import Image, LabelMap, Prediction
@@ -55,6 +56,7 @@ def predict_held_out(
             inputs_digest=member.digest,
             seconds=seconds,
             steadiness=tuple(map(tuple, steady[0].tolist())),
+            signs=STEADINESS,
         )
         write_record(folder / f"{case}.json", marker)
         yield Prediction(case, LabelMap(array, image.grid), member.keys, seconds=seconds)

@@ -27,6 +27,8 @@ from autoseg.stages.predicting.fields import Member, Options, setting_of
 
 # Along each axis; of more voxels the trial would tell nothing new.
 TRIAL_EDGE = 48
+# Of all logits together; a network's grid may be much finer than the scan's.
+TRIAL_NUMBERS = 2**24
 # A trial that is shorter is done again: what is loaded with the first one is loaded once.
 SHORT_SECONDS = 0.2
 
@@ -66,14 +68,26 @@ def measure_pace(
     for key, member in zip(keys, members, strict=True):
         if key not in found:
             found[key] = _time_pass(member, options)
-    rest = _time_rest(members, options, block(grid), output=output, uncertainty=uncertainty)
+    rest = _time_rest(members, options, grid, output=output, uncertainty=uncertainty)
     return Pace(tuple(found[key] for key in keys), (rest,))
 
 
-def block(grid: Grid) -> Grid:
-    """Return a grid of the same voxels, but no more of them than a trial needs."""
-    z, y, x = (min(size, TRIAL_EDGE) for size in grid.shape)
-    return grid.model_copy(update={"shape": (z, y, x)})
+def block(grid: Grid, members: Sequence[Member], options: Options) -> tuple[Grid, list[Field]]:
+    """Return a grid of the same voxels, but no more of them than a trial needs, and the members' fields of it, unread.
+
+    Args:
+        grid: Of a scan.
+        members: Whose logits have to fit the trial.
+        options: How they predict.
+    """
+    edge = TRIAL_EDGE
+    while True:
+        z, y, x = (min(size, edge) for size in grid.shape)
+        small = grid.model_copy(update={"shape": (z, y, x)})
+        fields = [unread(small, member, options) for member in members]
+        if edge == 1 or sum(math.prod(field.array.shape) for field in fields) <= TRIAL_NUMBERS:
+            return small, fields
+        edge //= 2
 
 
 def _time_pass(member: Member, options: Options) -> float:
@@ -90,13 +104,14 @@ def _time_pass(member: Member, options: Options) -> float:
 def _time_rest(members: Sequence[Member], options: Options, grid: Grid, *, output: Output, uncertainty: bool) -> float:
     """Return seconds a voxel, from a block of noise with logits of noise."""
     rng = np.random.default_rng(0)
+    small, unread_fields = block(grid, members, options)
     channels = max(len(member.configuration.normalizations) for member in members)
-    image = Image(1 + rng.random((channels, *grid.shape), np.float32), grid)
-    fields = [_noise(unread(grid, member, options), rng) for member in members]
+    image = Image(1 + rng.random((channels, *small.shape), np.float32), small)
+    fields = [_noise(field, rng) for field in unread_fields]
     seconds = _time_trial(image, members, fields, output, uncertainty)
     if seconds < SHORT_SECONDS:
         seconds = _time_trial(image, members, fields, output, uncertainty)
-    return seconds / math.prod(grid.shape)
+    return seconds / math.prod(small.shape)
 
 
 def _noise(field: Field, rng: np.random.Generator) -> Field:

@@ -17,7 +17,7 @@ from autoseg.compute import devices
 from autoseg.images.cases import cropped
 from autoseg.images.channels import finite_voxels, unshaded
 from autoseg.images.header import as_matrix, check_grid, nearest_rotation
-from autoseg.images.signs import ALL_SIGNS, SIGNS
+from autoseg.images.signs import ALL_SIGNS
 from autoseg.images.traits import traits
 from autoseg.records.choice import PostprocessingStep
 from autoseg.records.dataset import Correction
@@ -192,8 +192,8 @@ class Predictor:
 
     @property
     def knows_its_signs(self) -> bool:
-        """Whether what was learnt of the doubt goes by signs that this version reads; 0: by signs as they are."""
-        return self.reliability.signs in (0, len(SIGNS), len(ALL_SIGNS))
+        """Whether the Dice follows from signs that this version reads."""
+        return all(name in ALL_SIGNS for model in self.reliability.quality for name in model.features)
 
     def _stages(self) -> list[Member]:
         needed = {item.configuration.first_stage for item in self.members}

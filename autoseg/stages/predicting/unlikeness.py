@@ -15,6 +15,8 @@ from autoseg.records.likeness import Aspect, AspectFound, Likeness, Unlikeness
 
 # The aspects that the networks make; all others are of the image.
 PREDICTION, STEADY = "prediction", "steadiness"
+# What the second farthest aspect counts beside the farthest.
+SECOND = 0.5
 
 
 def told_by(signs: np.ndarray) -> dict[str, np.ndarray]:
@@ -41,6 +43,16 @@ def beyond(aspect: Aspect, apart: np.ndarray) -> np.ndarray:
     return np.asarray(np.maximum(0.0, (apart - aspect.usual) / aspect.excess))
 
 
+def together(found: np.ndarray) -> np.ndarray:
+    """Return how far scans lie out: by their farthest aspect and half of the second, for one alone may be by chance.
+
+    Args:
+        found: Of `beyond`, (scans, aspects); aspects that were not measured are 0.
+    """
+    ordered = np.sort(found, axis=1)[:, ::-1]
+    return np.asarray(ordered[:, :1].sum(axis=1) + SECOND * ordered[:, 1:2].sum(axis=1))
+
+
 def unlikeness(likeness: Likeness, traits: Mapping[str, np.ndarray]) -> Unlikeness:
     """Return how unlike the training scans a scan is.
 
@@ -54,6 +66,9 @@ def unlikeness(likeness: Likeness, traits: Mapping[str, np.ndarray]) -> Unlikene
         for aspect in likeness.aspects
         if aspect.name in traits
     ]
-    out = sorted((item for item in found if item.unlikeness > likeness.limit), key=lambda item: -item.unlikeness)
-    most = max((item.unlikeness for item in found), default=0.0)
+    farthest = sorted(found, key=lambda item: -item.unlikeness)
+    most = float(together(np.array([[item.unlikeness for item in found]]))[0])
+    out = [item for item in farthest if item.unlikeness > likeness.limit]
+    if most > likeness.limit and not out:  # two of them together
+        out = farthest[:2]
     return Unlikeness(unlikeness=most, limit=likeness.limit, aspects=tuple(out))

@@ -8,7 +8,7 @@ import pytest
 
 from autoseg.images import files
 from autoseg.images.traits import traits
-from autoseg.records.likeness import Likeness
+from autoseg.records.likeness import Likeness, Unlikeness
 from autoseg.records.volumes import Image
 from autoseg.stages.ensembling.likeness import conformal_limit, fit_likeness, tail
 from autoseg.stages.predicting.unlikeness import unlikeness
@@ -60,6 +60,28 @@ def test_one_odd_scan_in_the_training_makes_no_other_usual():
     found = fit_likeness([f"p{place}" for place in range(60)], scans)
     assert found is not None
     assert unlikeness(found, scans[0] | {"noise": np.full(3, 8.0)}).flagged
+
+
+def test_two_aspects_together_are_odd_where_each_alone_is_not_yet():
+    rng = np.random.default_rng(0)
+    scans = [{"noise": rng.normal(size=1), "sharpness": rng.normal(size=1)} for _ in range(200)]
+    found = fit_likeness([f"p{place}" for place in range(200)], scans)
+    assert found is not None
+
+    def at(share: float, *names: str) -> Unlikeness:
+        """A scan of which these aspects lie at a share of the limit."""
+        known = {aspect.name: aspect for aspect in found.aspects}
+        far = {name: known[name].usual + share * found.limit * known[name].excess for name in names}
+        middle = {name: np.array(aspect.centre) for name, aspect in known.items()}
+        step = {name: far[name] * np.sqrt(1 / known[name].precision[0][0]) * known[name].scale[0] for name in far}
+        return unlikeness(found, {name: value + step.get(name, 0.0) for name, value in middle.items()})
+
+    alone, both = at(0.8, "noise"), at(0.8, "noise", "sharpness")
+    assert alone.unlikeness == pytest.approx(0.8 * found.limit)
+    assert not alone.flagged
+    assert both.unlikeness == pytest.approx(1.2 * found.limit)
+    assert both.flagged
+    assert sorted(item.name for item in both.aspects) == ["noise", "sharpness"]
 
 
 def test_what_was_not_measured_is_no_reason():

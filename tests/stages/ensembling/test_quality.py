@@ -76,7 +76,7 @@ def steady_ones(seed: int, count: int):
     rng = np.random.default_rng(seed)
     stir = rng.normal(size=count)
     dice = np.clip(0.87 - 0.02 * stir + rng.normal(0, 0.03, count), 0, 1)
-    signs = np.concatenate([rng.normal(size=(count, 8)), stir[:, None], rng.normal(size=(count, 7))], axis=1)
+    signs = np.concatenate([rng.normal(size=(count, 8)), stir[:, None], rng.normal(size=(count, 5))], axis=1)
     cases = [HeldOut(id=f"c{i}", group=f"p{i}", fold=str(i % 5)) for i in range(count)]
     return cases, signs[:, None], dice[:, None]
 

@@ -78,6 +78,15 @@ def test_a_kind_of_network_is_timed_once_and_what_is_no_network_on_a_block(monke
     assert told == [[1, 2]], "the doubt of every fold"
 
 
+def test_a_trial_stays_small_where_a_network_sees_finer_voxels(monkeypatch: pytest.MonkeyPatch) -> None:
+    fine = [member(Counted(), spacing_mm=(0.25, 0.25, 0.25))]
+    small, (field,) = pace.block(GRID, fine, Options())
+    assert small.shape == (24, 24, 24), "of 30 x 48 x 48 it would be 240 x 192 x 192 of three classes"
+    assert field.array.shape[0] == 3
+    monkeypatch.setattr(pace, "TRIAL_NUMBERS", 10**9)
+    assert pace.block(GRID, fine, Options())[0].shape == (30, 48, 48)
+
+
 def test_a_card_computes_as_many_windows_as_its_memory_holds() -> None:
     """The batch is the largest whose dry run fits half of the memory."""
     each = window_bytes(CONFIGURATION, 2, **ASKED) - window_bytes(CONFIGURATION, 1, **ASKED)
