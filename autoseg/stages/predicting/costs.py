@@ -123,8 +123,9 @@ def _doubt_bytes(grid: Grid, fields: Sequence[Field], members: Sequence[Member],
     """Return what is held besides where the doubt is told: logits of every fold, and again divided by a temperature."""
     sizes = [4 * math.prod(field.array.shape) for field in fields]
     held = sum(size * len(member.networks) for size, member in zip(sizes, members, strict=True))
-    # What one network says of the scan as it is; and of an enlarged one: logits, probabilities, and what is between.
-    looking = (1 + 3 * max(SCALES) ** 3) * max(sizes) if steady else 0
+    # What one network says of the scan as it is; and of an enlarged one: logits, probabilities, what is between, and
+    # once more for the gaps that freed arrays of other sizes leave.
+    looking = (1 + 4 * max(SCALES) ** 3) * max(sizes) if steady else 0
     return held + max(held, looking, sum(sizes)) + 2 * 4 * math.prod(grid.shape)
 
 
