@@ -93,9 +93,10 @@ def _places(first: np.ndarray, output: Output) -> tuple[list[Place], np.ndarray]
     """Return where each structure that was predicted lies, and where any of them does."""
     if output == "sigmoid":
         masks = [(channel, layer > 0.5) for channel, layer in enumerate(first)]
-        return [_place(channel, mask) for channel, mask in masks if mask.any()], (first > 0.5).any(axis=0)
+        return [_place(channel, mask) for channel, mask in masks if mask.any()], np.asarray((first > 0.5).any(axis=0))
     winner = first.argmax(axis=0)
-    return [_place(int(value), winner == value) for value in np.unique(winner) if value > 0], winner > 0
+    found = [_place(int(value), winner == value) for value in np.unique(winner) if value > 0]
+    return found, np.asarray(winner > 0)
 
 
 def _place(channel: int, mask: np.ndarray) -> Place:
