@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from autoseg.images import regrid
-from autoseg.images.home import Field, Output
+from autoseg.images.fields import Field, Output
 from autoseg.networks.sweep import sweep
 from autoseg.records.errors import UserError
 from autoseg.records.geometry import Box, Grid, Shape

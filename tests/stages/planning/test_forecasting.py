@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from autoseg.networks.sweep import window_starts
+from autoseg.networks.patches import window_starts
 from autoseg.records.configuration import MemoryEstimate
 from autoseg.stages.planning import compare, forecast, make_plan
 from autoseg.stages.planning.forecasting import corrected, count_passes, rough
