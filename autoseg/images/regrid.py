@@ -12,30 +12,11 @@ import numpy as np
 from scipy import ndimage
 
 from autoseg.images.boxes import box_of
-from autoseg.images.home import home, home_regions, paint_regions, probabilities_to_keep
 from autoseg.images.orientation import orient, orient_grid, permute, permute_grid, reorient
 from autoseg.images.resizing import anisotropic_axis, resize, resize_labels
-from autoseg.images.tiles import bytes_held, readings, tile_count
 from autoseg.records.configuration import Configuration, Preparation
 from autoseg.records.geometry import Box, Grid, Shape, Triple
 from autoseg.records.volumes import Image, LabelMap, Passage
-
-__all__ = [
-    "anisotropic_axis",
-    "bytes_held",
-    "home",
-    "home_regions",
-    "nonzero_box",
-    "paint_regions",
-    "plan_passage",
-    "probabilities_to_keep",
-    "readings",
-    "reorient",
-    "resample",
-    "resize_labels",
-    "tile_count",
-    "to_network",
-]
 
 Normalize = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from autoseg.images import regrid, store
+from autoseg.images import store
+from autoseg.images.home import home
 from autoseg.records.configuration import Configuration
 from autoseg.records.dataset import Dataset
 from autoseg.records.errors import DataError, UsageError
@@ -22,7 +23,7 @@ from autoseg.workspace import Workspace
 def stored_label_map(folder: Path, case: str, labels: Labels) -> LabelMap:
     """Return what a first stage said of a case that it never saw, in the scan's geometry."""
     field = stored_field(folder, case, labels.output)
-    array = regrid.home([field], output=labels.output, region_values=labels.region_values)
+    array = home([field], output=labels.output, region_values=labels.region_values)
     return LabelMap(array, field.passage.original)
 
 

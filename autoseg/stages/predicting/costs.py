@@ -13,6 +13,7 @@ from autoseg.images import regrid
 from autoseg.images.fields import Field
 from autoseg.images.slabs import LOGIT_SLABS, SLAB_BYTES
 from autoseg.images.steadiness import SCALES, shapes_looked_at
+from autoseg.images.tiles import bytes_held, readings, tile_count
 from autoseg.networks.sweep import count_windows, sweep_axis
 from autoseg.records.geometry import Box, Grid
 from autoseg.stages.predicting.fields import Member, Options, headless, setting_of, slab_memory_of
@@ -73,7 +74,7 @@ def expected_cost(
     fields = [unread(grid, member, options) for member in members]
     allowed = math.inf if doubt else slab_memory_of(fields, members, options)
     passes = [0] * len(members)
-    for number, axis, part in regrid.readings(fields, allowed):
+    for number, axis, part in readings(fields, allowed):
         source = fields[number].array
         flips = len(source.setting.flips) * len(source.setting.networks)
         passes[number] += flips * count_windows(source.shape[1:], source.setting, axis, part)
@@ -84,7 +85,7 @@ def expected_cost(
     if doubt:
         memory += _doubt_bytes(grid, fields, members, steady=steady)
     voxels = (math.prod(grid.shape),)
-    return Cost(tuple(passes), voxels, memory, regrid.tile_count(fields, allowed), scan_bytes(grid, members))
+    return Cost(tuple(passes), voxels, memory, tile_count(fields, allowed), scan_bytes(grid, members))
 
 
 def looks_again(field: Field, member: Member, options: Options) -> int:
@@ -115,7 +116,7 @@ def _memory(grid: Grid, fields: Sequence[Field], members: Sequence[Member], opti
     inputs = sum(4 * field.array.image.numel() for field in fields)
     windows = max(_window_memory(member, field, options) for member, field in zip(members, fields, strict=True))
     preparing = scan + max(_resizing_bytes(member, field) for member, field in zip(members, fields, strict=True))
-    computing = scan + inputs + labels + windows + regrid.bytes_held(fields, allowed)
+    computing = scan + inputs + labels + windows + bytes_held(fields, allowed)
     return LOADED_BYTES + max(preparing, computing + (1 + LOGIT_SLABS) * SLAB_BYTES)
 
 

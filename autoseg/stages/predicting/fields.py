@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from autoseg.images import regrid
 from autoseg.images.context import merged, split_by_side, with_neighbours
 from autoseg.images.fields import Field
+from autoseg.images.orientation import reorient
 from autoseg.images.proposals import Foreground
+from autoseg.images.resizing import anisotropic_axis, resize_labels
+from autoseg.images.tiles import bytes_held
 from autoseg.networks import sliding_window
 from autoseg.networks.passes import Setting, Swap, flips_along
 from autoseg.networks.sweep import puts_off_heads
@@ -216,7 +218,7 @@ def slab_memory_of(fields: Sequence[Field], members: Sequence[Member], options: 
         precision=options.precision,
         device=options.device,
         memory_bytes=memory_bytes(options),
-        wanted=regrid.bytes_held(fields),
+        wanted=bytes_held(fields),
     )
 
 
@@ -260,9 +262,9 @@ def _mirror_axes(configuration: Configuration) -> tuple[int, ...]:
 
 def follow(label_map: LabelMap, passage: Passage) -> np.ndarray:
     """Return a label map of the scan's geometry on the network grid that a passage leads to, (Z, Y, X)."""
-    oriented = regrid.reorient(label_map.array, passage.original, passage.oriented)
-    coarse = regrid.anisotropic_axis(passage.oriented.spacing_mm, passage.network.spacing_mm)
-    return regrid.resize_labels(oriented[passage.crop.slices()], passage.network.shape, anisotropic_axis=coarse)
+    oriented = reorient(label_map.array, passage.original, passage.oriented)
+    coarse = anisotropic_axis(passage.oriented.spacing_mm, passage.network.spacing_mm)
+    return resize_labels(oriented[passage.crop.slices()], passage.network.shape, anisotropic_axis=coarse)
 
 
 def one_hot(labels: np.ndarray, count: int) -> np.ndarray:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from autoseg.images import regrid, store
+from autoseg.images import store
 from autoseg.images.fields import Field
+from autoseg.images.home import home
 from autoseg.images.steadiness import STEADINESS
 from autoseg.records.labels import Labels
 from autoseg.records.markers import StoredField
@@ -46,7 +47,7 @@ def predict_held_out(
         started = time.perf_counter()
         (field,) = predict_fields(image, [member], case=case, options=options, previous=previous)
         store.write_probabilities(folder / f"{case}.b2nd", to_probabilities(field.array, labels.output))
-        array = regrid.home([field], output=labels.output, region_values=labels.region_values)
+        array = home([field], output=labels.output, region_values=labels.region_values)
         seconds = time.perf_counter() - started
         steady = steadiness(image, [member], case=case, output=labels.output, options=options, previous=previous)
         marker = StoredField(

@@ -14,8 +14,9 @@ import numpy as np
 
 from autoseg.images import postprocess, regrid
 from autoseg.images.fields import Field
-from autoseg.images.home import Keep
+from autoseg.images.home import Keep, home, home_regions, paint_regions, probabilities_to_keep
 from autoseg.images.proposals import Foreground
+from autoseg.images.tiles import bytes_held, tile_count
 from autoseg.records.choice import PostprocessingStep
 from autoseg.records.geometry import Box, Grid
 from autoseg.records.labels import Labels
@@ -193,9 +194,9 @@ def _computed(
         there = replace(options, device=device, memory_gb=memory / 2**30)
         fields = open_fields(image, members, case=case, options=there, previous=previous, region=region)
         allowed = slab_memory_of(fields, members, there)
-        tiles = regrid.tile_count(fields, allowed)
+        tiles = tile_count(fields, allowed)
         if tiles > 1:
-            held = regrid.bytes_held(fields, allowed) / 2**30
+            held = bytes_held(fields, allowed) / 2**30
             log.info("%s: computed in %d tiles, so that its logits take %.1f GB at once", case, tiles, held)
         return home(fields, allowed)
 
@@ -212,17 +213,17 @@ def _at_home(
 ) -> _Home:
     kept, keep = _to_keep(fields, labels, scratch) if probabilities else (None, None)
     if labels.regions:
-        regions = regrid.home_regions(fields, memory_bytes=memory, keep=keep)
-        return _Home(regrid.paint_regions(regions, labels.region_values), kept, regions)
-    return _Home(regrid.home(fields, output=labels.output, memory_bytes=memory, keep=keep), kept, None)
+        regions = home_regions(fields, memory_bytes=memory, keep=keep)
+        return _Home(paint_regions(regions, labels.region_values), kept, regions)
+    return _Home(home(fields, output=labels.output, memory_bytes=memory, keep=keep), kept, None)
 
 
 def _to_keep(fields: Sequence[Field], labels: Labels, scratch: Path | None) -> tuple[np.ndarray, Keep]:
     if scratch is None:
-        return regrid.probabilities_to_keep(fields, output=labels.output)
+        return probabilities_to_keep(fields, output=labels.output)
     classes = fields[0].array.shape[0]
     zeros, release = array_on_disk((classes, *fields[0].passage.original.shape), scratch)
-    kept, keep = regrid.probabilities_to_keep(fields, output=labels.output, result=zeros)
+    kept, keep = probabilities_to_keep(fields, output=labels.output, result=zeros)
     return kept, releasing(keep, release)
 
 

@@ -15,8 +15,8 @@ from functools import partial
 import numpy as np
 import torch
 
-from autoseg.images import regrid
 from autoseg.images.fields import Field, Output
+from autoseg.images.home import home, home_regions
 from autoseg.networks.sweep import sweep
 from autoseg.records.errors import UserError
 from autoseg.records.geometry import Box, Grid, Shape
@@ -132,7 +132,7 @@ def _time_trial(
         folds = [[field] * len(member.networks) for member, field in zip(members, fields, strict=True)]
         doubt_of(folds, temperature=1.0, output=output)
     if output == "sigmoid":
-        regrid.home_regions(fields)
+        home_regions(fields)
     else:
-        regrid.home(fields, output=output)
+        home(fields, output=output)
     return time.perf_counter() - started

@@ -12,6 +12,7 @@ import math
 import numpy as np
 
 from autoseg.images import regrid
+from autoseg.images.orientation import reorient
 from autoseg.records.geometry import Box, Shape
 from autoseg.records.volumes import LabelMap, Passage
 
@@ -30,7 +31,7 @@ def region_on(found: LabelMap, passage: Passage, patch_shape: Shape) -> Box | No
     Returns:
         None for everything: nothing was found, or it fills the grid.
     """
-    seen = regrid.reorient(found.array, passage.original, passage.oriented)[passage.crop.slices()]
+    seen = reorient(found.array, passage.original, passage.oriented)[passage.crop.slices()]
     if not seen.any():
         return None
     box = regrid.nonzero_box(seen[None])
