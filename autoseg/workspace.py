@@ -31,7 +31,7 @@ The tree below the workspace's root (`--root`, else `$AUTOSEG_ROOT`, else `./aut
       ensemble/<plan>/predictions/<case>.nii.gz the choice's out-of-fold label maps
       report/<plan>/report.html                 opens anywhere, offline
       report/<plan>/cases/<case>.html           one held-out case in full
-      report/<plan>/explained/<case>/           maps of what a model looks at: explained.html, *.png, *.nii.gz
+      report/<plan>/explained/<case>/<model>_<method>/  what a model looks at: explained.html, *.png, *.nii.gz
       explore/exploration.json                  Exploration: every training case that could be read
       explore/explore.html                      the data alone
 """
@@ -144,7 +144,7 @@ class Workspace:
         return self.report_file(plan).parent / "cases" / f"{check_name(case, what='case id')}.html"
 
     def explained(self, plan: str, case: str) -> Path:
-        """The folder of what a model looks at in one case."""
+        """The folder of what models look at in one case, a folder each."""
         return self.report_file(plan).parent / "explained" / check_name(case, what="case id")
 
     @property

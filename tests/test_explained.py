@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -23,8 +24,11 @@ def test_a_map_lies_in_the_scans_geometry_and_is_the_same_again(knot: Workspace)
     case = knot.dataset().fold("0").held_out[0]
     words = ("explain-case", "-d", knot.folder, "--case", case, "--structure", "core")
     said = done(*words).out
-    folder = knot.explained("default", case)
-    assert said.strip().endswith("explained.html")
+    page = Path(said.strip())
+    folder = page.parent
+    assert page.name == "explained.html"
+    assert folder.parent == knot.explained("default", case)
+    assert re.fullmatch(r"default_smoke_[23]d_base_s0_fold_0_gradient", folder.name)
     assert {file.suffix for file in folder.iterdir()} == {".html", ".png", ".gz"}
     field, grid = files.read_volume(folder / "gradient_core.nii.gz")
     scan = Path(knot.dataset().case(case).files()[0])

@@ -75,7 +75,7 @@ def explain_case(
     """Show what a trained network looks at in a case that it never saw: maps as NIfTI, PNG and one HTML file."""
     work = workspace(dataset, root)
     if dry_run:
-        file = (output or work.explained(plan, case)) / "explained.html"
+        file = output or work.explained(plan, case)
     else:
         from autoseg.pipeline import explaining
         from autoseg.records.requests import ExplainRequest

@@ -45,7 +45,7 @@ def explain_case(work: Workspace, request: ExplainRequest, *, tell: Tell = quiet
         device=options.device,
         tell=lambda done: tell(f"{method} of {request.case}", done, None),
     )
-    output = request.output or work.explained(plan.name, request.case)
+    output = request.output or work.explained(plan.name, request.case) / f"{model.key().replace('/', '_')}_{method}"
     stems = _stems(method, [item.target for item in maps])
     for item, stem in zip(maps, stems, strict=True):
         files.write_volume(output / f"{stem}.nii.gz", item.field, image.grid, description=origin(plan))
