@@ -13,16 +13,15 @@ What is read is `fields.py`, where it lies `ways.py`, how it is cut `tiles.py`, 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from autoseg.images.fields import Field, Output
 from autoseg.images.orientation import reorient
-from autoseg.images.slabs import SLAB_BYTES, mean_slabs, write_largest
+from autoseg.images.slabs import SLAB_BYTES, Keep, mean_slabs, write_largest
+from autoseg.images.ways import Part
 from autoseg.records.errors import DataError
-
-Keep = Callable[[tuple[slice, slice, slice], np.ndarray], None]
 
 
 def home(
@@ -59,8 +58,8 @@ def home(
     highest = max(region_values, default=0) if output == "sigmoid" else fields[0].array.shape[0] - 1
     labels = np.zeros(passage.original.shape, np.uint8 if highest <= 250 else np.int16)
     view = reorient(labels, passage.original, passage.oriented)
-    if output == "softmax" and len(fields) == 1 and keep is None:
-        write_largest(fields[0], view, slab_bytes=slab_bytes, memory_bytes=memory_bytes)
+    if output == "softmax" and len(fields) == 1:
+        write_largest(fields[0], view, slab_bytes=slab_bytes, memory_bytes=memory_bytes, keep=keep)
         return labels
     for box, mean in mean_slabs(fields, output=output, slab_bytes=slab_bytes, memory_bytes=memory_bytes):
         if keep is not None:
@@ -162,7 +161,7 @@ def probabilities_to_keep(
         result[0] = 1.0
     view = reorient(result, passage.original, passage.oriented)
 
-    def keep(place: tuple[slice, slice, slice], mean: np.ndarray) -> None:
+    def keep(place: Part, mean: np.ndarray) -> None:
         view[(slice(None), *place)] = mean
 
     return result, keep

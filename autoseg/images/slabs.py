@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,20 +21,28 @@ from autoseg.records.geometry import Box
 if TYPE_CHECKING:
     from torch import Tensor
 
+# Called with a place on the scan's grid and float32 probabilities (K, z, y, x) there.
+Keep = Callable[[Part, np.ndarray], None]
+
 # Slabs that fit the cache: 62 classes to 11 million voxels take half as long again in slabs of 64 MB.
 SLAB_BYTES = 16 * 2**20
 # The logits that a slab is made of may take so many times as much.
 LOGIT_SLABS = 4
 
 
-def write_largest(field: Field, view: np.ndarray, *, slab_bytes: int, memory_bytes: float) -> None:
+def write_largest(
+    field: Field, view: np.ndarray, *, slab_bytes: int, memory_bytes: float, keep: Keep | None = None
+) -> None:
     """Write the class of the largest logit into `view`: slab by slab, class by class, with a running maximum.
+
+    Probabilities in float32 may be equal where logits are not: so the labels are the same whether those are kept.
 
     Args:
         field: The only one of its scan.
         view: (Z, Y, X) along the axes of the field's oriented grid, an integer type.
         slab_bytes: Bound of the working memory.
         memory_bytes: Bound of what the source holds while it is read.
+        keep: Called with each slab's place in `view` and its probabilities.
 
     Raises:
         DataError: The field is not finite.
@@ -45,9 +53,12 @@ def write_largest(field: Field, view: np.ndarray, *, slab_bytes: int, memory_byt
     axis = reading_axis([way])
     for tile in tiles_of([way], axis, memory_bytes):
         reader = _Reader(way, axis, tile)
-        for slab in slabs_of(tile, axis, max(4, _logits_a_voxel(way, tile) // LOGIT_SLABS), slab_bytes):
+        numbers = 4 if keep is None else 2 * way.source.shape[0] + 3
+        for slab in slabs_of(tile, axis, max(numbers, _logits_a_voxel(way, tile) // LOGIT_SLABS), slab_bytes):
             block, along = reader.blocks(way.part(slab) or ())
             view[slab.slices()] = rising.largest(block, along, view.dtype)
+            if keep is not None:
+                keep(slab.slices(), rising.probabilities(block, along, "softmax"))
 
 
 def mean_slabs(

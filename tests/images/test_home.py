@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoseg.images.fields import Field
-from autoseg.images.home import home, home_probabilities, home_regions, paint_regions
+from autoseg.images.home import home, home_probabilities, home_regions, paint_regions, probabilities_to_keep
 from autoseg.images.orientation import reorient
 from autoseg.images.regrid import plan_passage, to_network
 from autoseg.images.resizing import resize
@@ -48,6 +48,14 @@ def test_one_field_is_the_argmax_of_the_resized_logits() -> None:
     outside = np.ones(seen.shape, bool)
     outside[COARSE.crop.slices()] = False
     assert not seen[outside].any()
+
+
+def test_labels_are_the_same_where_probabilities_are_kept_and_cannot_tell_two_classes_apart() -> None:
+    logits = np.random.default_rng(1).choice([0, 1e-9, 1, 1 + 1e-7], size=(3, *FINE.network.shape)).astype(np.float32)
+    field = Field(logits, FINE)
+    kept, keep = probabilities_to_keep([field], output="softmax")
+    assert np.array_equal(home([field], output="softmax", keep=keep), home([field], output="softmax"))
+    assert np.array_equal(kept, home_probabilities([field], output="softmax"))
 
 
 @settings(max_examples=25, deadline=None)

@@ -14,8 +14,9 @@ import numpy as np
 
 from autoseg.images import postprocess, regrid
 from autoseg.images.fields import Field
-from autoseg.images.home import Keep, home, home_regions, paint_regions, probabilities_to_keep
+from autoseg.images.home import home, home_regions, paint_regions, probabilities_to_keep
 from autoseg.images.proposals import Foreground
+from autoseg.images.slabs import Keep
 from autoseg.images.tiles import bytes_held, tile_count
 from autoseg.records.choice import PostprocessingStep
 from autoseg.records.geometry import Box, Grid

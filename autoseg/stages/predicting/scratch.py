@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from autoseg.images.home import Keep
+from autoseg.images.slabs import Keep
+from autoseg.images.ways import Part
 from autoseg.records.errors import ResourceError
 
 
@@ -48,7 +49,7 @@ def array_on_disk(shape: Sequence[int], folder: Path) -> tuple[np.ndarray, Calla
 def releasing(keep: Keep, release: Callable[[], None]) -> Keep:
     """Return `keep` that lets what it wrote leave the memory."""
 
-    def kept(place: tuple[slice, slice, slice], mean: np.ndarray) -> None:
+    def kept(place: Part, mean: np.ndarray) -> None:
         keep(place, mean)
         release()
 
