@@ -75,9 +75,14 @@ def _told(found: Calibration, file: Path) -> Calibration:
 
 
 def planned_for(device: DeviceProfile, found: Calibration | None, request: PlanRequest) -> DeviceProfile:
-    """Return the device that a plan is made for: that of a calibration file where one was named."""
-    if found is None or not request.calibration:
+    """Return the device that a plan is made for: that of a calibration file where one was named.
+
+    Of the calibration that lies in the workspace only what a card holds besides is taken: speeds change no plan.
+    """
+    if found is None:
         return device
+    if not request.calibration:
+        return device.model_copy(update={"overhead": found.device.overhead})
     update = {} if request.memory_gb is None else {"memory_gb": request.memory_gb}
     return found.device.model_copy(update=update)
 
