@@ -12,8 +12,11 @@ from pathlib import Path
 import pytest
 
 if "PYTEST_XDIST_WORKER" in os.environ:
-    # Before torch is loaded: the threads of several processes would wait for one another.
+    # Before torch is loaded: the threads of several processes would wait for one another, so each has its own core.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    if hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw")) % len(cores)]})
 
 REAL_DATA = Path(os.environ.get("AUTOSEG_TEST_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
 
