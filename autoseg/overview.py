@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import platform
 import shutil
 import tempfile
@@ -70,6 +69,7 @@ def _state(work: Workspace, model: ModelId) -> dict[str, object]:
 def doctor(root: Path) -> dict[str, str]:
     """Return what this machine offers and what may be wrong with it, in words."""
     from autoseg.compute import devices
+    from autoseg.compute.workers import processors
 
     rows = {"autoseg": __version__, "Python": platform.python_version(), "system": platform.platform()}
     rows |= {name: _version(name) for name in PACKAGES}
@@ -81,7 +81,7 @@ def doctor(root: Path) -> dict[str, str]:
         rows["training speed"] = f"{profile.flops_per_second / 1e9:.0f} GFLOP/s"
     except UserError as error:
         rows["device"] = str(error)
-    rows["cores"] = str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
+    rows["cores"] = str(processors())
     rows["workspace"] = _workspace_words(root)
     return rows
 

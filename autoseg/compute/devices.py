@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import math
-import os
 import platform
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from autoseg.compute.allocator import keep_freed_memory
+from autoseg.compute.workers import processors
 from autoseg.records.errors import UsageError
 from autoseg.records.machine import DeviceProfile
 
@@ -55,7 +55,7 @@ def find(device: str | None = None, memory_gb: float | None = None, *, calibrate
         name=_name(where),
         memory_gb=_memory_gb(where) if memory_gb is None else memory_gb,
         fast_bfloat16=fast,
-        threads=threads() if where.type == "cpu" else 0,
+        threads=processors() if where.type == "cpu" else 0,
         flops_per_second=_two_digits(_training_speed(where, bfloat16=fast)) if calibrate else 0.0,
     )
 
@@ -70,13 +70,6 @@ def available() -> tuple[str, ...]:
 def torch_device(profile: DeviceProfile) -> torch.device:
     """Return the device of a profile as torch names it."""
     return torch.device(profile.kind)
-
-
-def threads() -> int:
-    """Return how many processors this process may use; a container or a scheduler can leave it fewer than there are."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def set_threads(count: int) -> None:

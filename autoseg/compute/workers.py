@@ -65,12 +65,18 @@ def map_cases(
         yield from _in_processes(function, [item], 1, label, again, last=True)
 
 
+def processors() -> int:
+    """Return how many processors this process may use; a container or a scheduler can leave it fewer than there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def default_workers(items: int, *, bytes_each: int = BYTES_EACH) -> int:
     """Return how many processes to use: no more than items, processors, or what free memory holds."""
-    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    free = free_memory_bytes()
-    room = processors if free is None else max(1, free // bytes_each)
-    return max(1, min(items, processors, room))
+    there, free = processors(), free_memory_bytes()
+    room = there if free is None else max(1, free // bytes_each)
+    return max(1, min(items, there, room))
 
 
 def suited(workers: int | None, paths: Iterable[str | os.PathLike[str]]) -> int | None:

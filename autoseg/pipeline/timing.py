@@ -29,10 +29,11 @@ DISTURBED_BELOW = 0.6
 def calibrate(file: Path, device: str | None = None, *, tell: Tell = quiet) -> Calibration:
     """Measure the device at hand, about a minute, and keep what was found."""
     from autoseg.compute import devices
+    from autoseg.compute.workers import processors
     from autoseg.networks import calibrating, calibrating_steps
 
     profile = devices.find(device)
-    devices.set_threads(profile.threads or devices.threads())
+    devices.set_threads(profile.threads or processors())
     found = calibrating.calibrate(profile, tell=lambda what, done: tell(what, done, None))
     factors = {
         f"{precision} {layout}": factor

@@ -7,13 +7,14 @@ import pytest
 import torch
 
 from autoseg.compute import devices
+from autoseg.compute.workers import processors
 from autoseg.records.errors import UsageError
 
 
 def test_a_cpu_counts_as_eight_gb_and_names_its_processor() -> None:
     profile = devices.find("cpu")
     assert (profile.kind, profile.memory_gb, profile.flops_per_second) == ("cpu", 8.0, 0.0)
-    assert profile.threads == devices.threads() >= 1
+    assert profile.threads == processors() >= 1
     assert profile.name
     assert devices.torch_device(profile) == torch.device("cpu")
 
